@@ -1,0 +1,54 @@
+# Watchover: a menu. Bare `make` prints it.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+GO ?= go
+VERSION ?= 0.1.0
+LDFLAGS := -s -w -X main.Version=$(VERSION)
+
+.PHONY: help build demo test test-unit test-process lint bench fuzz clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## bin/watchover and the sample app
+	$(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/watchover ./examples/sampleapp
+
+demo: build ## three watchers, two apps, one outage, on one screen (ARGS=--once: stop by itself)
+	$(GO) build -trimpath -o bin/ ./examples/demo
+	bin/demo $(ARGS)
+
+test: test-unit test-process ## everything; installs nothing, needs only Go
+
+# The race detector is the one part that needs a C compiler.
+RACE := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
+
+test-unit: ## all but the tests that start watchers as processes; with the race detector if there is a C compiler
+	@[ -n "$(RACE)" ] || echo "no C compiler: the tests run without the race detector (Debian: apt-get install gcc libc6-dev)"
+	$(GO) test $(RACE) -timeout 15m $$($(GO) list ./... | grep -v -e /internal/proctest -e /examples/demo)
+
+test-process: ## watchers as real processes: killed, frozen, signalled; and the demo
+	$(GO) test -count=1 -timeout 20m ./internal/proctest ./examples/demo
+
+lint: ## gofmt, vet, staticcheck, and who may import whom
+	@unformatted=$$(gofmt -l cmd pkg internal examples); \
+	 if [ -n "$$unformatted" ]; then echo "gofmt would change:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	$(GO) vet -tags crashpoints ./internal/switchover
+	$(GO) tool staticcheck ./...
+	$(GO) run ./internal/importrule
+
+bench: ## benchmarks; compare with a run of the other version at the same time
+	$(GO) test -run '^$$' -bench . -benchmem ./pkg/... ./internal/...
+
+fuzz: ## each fuzz target for FUZZTIME (default 30s)
+	@for package in $$($(GO) list ./...); do \
+	   for target in $$($(GO) test -list '^Fuzz' $$package | grep '^Fuzz' || true); do \
+	     echo "== $$package $$target"; \
+	     $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $${FUZZTIME:-30s} -fuzzminimizetime 1x $$package; \
+	   done; \
+	 done
+
+clean: ## what make built
+	rm -rf bin
