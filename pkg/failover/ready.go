@@ -1,0 +1,154 @@
+package failover
+
+import (
+	"fmt"
+	"time"
+)
+
+// Not-ready codes.
+const (
+	NotReadyProbes       = "probes"
+	NotReadyNotReplica   = "not_replica"
+	NotReadyWrongCluster = "wrong_cluster"
+	NotReadyNotStreaming = "not_streaming"
+	NotReadyLag          = "lag"
+)
+
+// notReady says why an app could not take over now; for the active app, why it is not serving. A replica counts when a
+// strict majority of all members saw it fit, each judged on its own sight.
+func (s *State) notReady(g *GroupState, p *Group, a *AppState) []Blocker {
+	var reasons []Blocker
+	if a.Health != HealthUp {
+		reasons = append(reasons, Blocker{Code: NotReadyProbes, Detail: s.whyNotUp(a)})
+	}
+	if !p.HasDatabase() || a.Name == g.Active {
+		return reasons
+	}
+	if r, ok := s.databaseUnfit(g, p, a); !ok {
+		reasons = append(reasons, r)
+	}
+	return reasons
+}
+
+func (s *State) whyNotUp(a *AppState) string {
+	for _, r := range s.freshReports(a) {
+		if r.Verdict != VerdictUp && r.Reason != "" {
+			return r.Reason
+		}
+	}
+	return fmt.Sprintf("%d of %d watchers find it up", s.count(a, VerdictUp), len(s.Members))
+}
+
+// databaseUnfit counts the watchers that saw the database fit to be promoted; ok if they are a majority. Otherwise the
+// reason is the first in the order of the codes below that some watcher had.
+func (s *State) databaseUnfit(g *GroupState, p *Group, a *AppState) (Blocker, bool) {
+	fit, worst := 0, Blocker{Code: NotReadyNotReplica, Detail: "no watcher has seen its database"}
+	rank := len(unfitOrder)
+	id, timeline := s.writerIdentity(g)
+	for _, r := range s.freshReports(a) {
+		code, detail := unfit(r.Database, id, timeline, p.Failover.MaxLag)
+		if code == "" {
+			fit++
+			continue
+		}
+		if i := unfitOrder[code]; i < rank {
+			rank, worst = i, Blocker{Code: code, Detail: r.Watcher + ": " + detail}
+		}
+	}
+	return worst, fit >= Majority(len(s.Members))
+}
+
+// unfitOrder ranks the reasons: who the database is comes before how it does.
+var unfitOrder = map[string]int{NotReadyNotReplica: 0, NotReadyWrongCluster: 1, NotReadyNotStreaming: 2, NotReadyLag: 3}
+
+// unfit says why one observation of a replica does not allow its promotion; an empty code if it does.
+func unfit(o *Observation, writerID string, writerTimeline uint64, limit MaxLag) (code, detail string) {
+	switch {
+	case o == nil:
+		return NotReadyNotReplica, "its database was not seen"
+	case o.Role != RoleReplica:
+		return NotReadyNotReplica, fmt.Sprintf("its database says it is %s", o.Role)
+	case o.ID != "" && writerID != "" && o.ID != writerID:
+		return NotReadyWrongCluster, fmt.Sprintf("its database belongs to %s, the writer's to %s", o.ID, writerID)
+	case o.Timeline != 0 && writerTimeline != 0 && o.Timeline != writerTimeline:
+		return NotReadyWrongCluster, fmt.Sprintf("its database is on timeline %d, the writer's on %d", o.Timeline, writerTimeline)
+	case !o.Streaming && !o.UntilOutage:
+		return NotReadyNotStreaming, "its database does not receive from the writer"
+	}
+	return tooFarBehind(o, limit)
+}
+
+// tooFarBehind applies max_lag to whatever of the lag is known. A database that tells none of it is not trusted.
+func tooFarBehind(o *Observation, limit MaxLag) (code, detail string) {
+	switch {
+	case o.LagBytes == nil && o.LagSeconds == nil:
+		return NotReadyLag, "its database does not tell how far it is behind"
+	case o.LagBytes != nil && *o.LagBytes > limit.Bytes:
+		return NotReadyLag, fmt.Sprintf("%d bytes behind, the limit is %d", *o.LagBytes, limit.Bytes)
+	case o.LagSeconds != nil && *o.LagSeconds > limit.Time.Seconds():
+		return NotReadyLag, fmt.Sprintf("%.1f s behind, the limit is %s", *o.LagSeconds, limit.Time)
+	}
+	return "", ""
+}
+
+// writerIdentity is the database cluster and timeline that the watchers saw at the writer. Old sights count: a writer
+// that does not answer has not become another one.
+func (s *State) writerIdentity(g *GroupState) (id string, timeline uint64) {
+	a := g.Apps[g.Writer]
+	if a == nil {
+		return "", 0
+	}
+	for _, m := range s.Members {
+		if r := a.Reports[m.Name]; r != nil && r.Database != nil {
+			if id == "" {
+				id = r.Database.ID
+			}
+			timeline = max(timeline, r.Database.Timeline)
+		}
+	}
+	return id, timeline
+}
+
+// target picks whom an unattended switchover moves to: the first ready app in order of preference. After one that was
+// undone, the next ready app after the one that failed comes first.
+func (s *State) target(g *GroupState) string {
+	p := s.Policy.Group(g.Name)
+	var ready []string
+	for _, app := range p.Apps {
+		if app.Name != g.Active && s.Ready(g.Name, app.Name) {
+			ready = append(ready, app.Name)
+		}
+	}
+	if len(ready) == 0 {
+		return ""
+	}
+	if g.Undone > 0 {
+		for i, name := range ready {
+			if name == g.LastTarget {
+				return ready[(i+1)%len(ready)]
+			}
+		}
+	}
+	return ready[0]
+}
+
+// Ready reports whether an app could take over now; of the active app, whether its health is up.
+func (s *State) Ready(group, app string) bool {
+	g := s.Groups[group]
+	return g != nil && g.Apps[app] != nil && len(g.Apps[app].NotReady) == 0 && g.Apps[app].Health == HealthUp
+}
+
+// keepSince carries over since when each reason holds.
+func keepSince(old, now []Blocker, t time.Time) []Blocker {
+	for i := range now {
+		now[i].Since = t
+		for _, b := range old {
+			if b.Code == now[i].Code {
+				now[i].Since = b.Since
+			}
+		}
+	}
+	return now
+}
+
+func secondsOf(ttl uint32) time.Duration { return time.Duration(ttl) * time.Second }
