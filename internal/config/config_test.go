@@ -1,0 +1,459 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
+)
+
+var update = flag.Bool("update", false, "write testdata/bad/*.want anew")
+
+// TestBad holds each bad file against the exact faults that a person is told.
+func TestBad(t *testing.T) {
+	files, err := filepath.Glob("testdata/bad/*.yaml")
+	if err != nil || len(files) < 45 {
+		t.Fatalf("found %d bad files, want 45 or more (%v)", len(files), err)
+	}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".yaml")
+		t.Run(name, func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = Parse(name+".yaml", text, "testdata/bad")
+			var faults Errors
+			if !errors.As(err, &faults) {
+				t.Fatalf("got %v, want Errors", err)
+			}
+			got, want := faults.Error()+"\n", strings.TrimSuffix(file, ".yaml")+".want"
+			if *update {
+				if err := os.WriteFile(want, []byte(got), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			expected, err := os.ReadFile(want)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got != string(expected) {
+				t.Errorf("got:\n%swant:\n%s", got, expected)
+			}
+		})
+	}
+}
+
+func TestGoodFiles(t *testing.T) {
+	for file, check := range map[string]func(*testing.T, *File){
+		"minimal.yaml": checkMinimal,
+		"full.yaml":    checkFull,
+		"wan.yaml":     checkWAN,
+		"cname.yaml":   checkCNAME,
+	} {
+		t.Run(file, func(t *testing.T) {
+			path := filepath.Join("testdata/good", file)
+			f, err := Load(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Path != path || len(f.Sum) != 64 {
+				t.Errorf("got path %q and sum %q", f.Path, f.Sum)
+			}
+			check(t, f)
+		})
+	}
+}
+
+func equal(t *testing.T, what string, got, want any) {
+	t.Helper()
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%s: got %+v, want %+v", what, got, want)
+	}
+}
+
+// checkMinimal spells the documented defaults out once more, so that a change of one is noticed.
+func checkMinimal(t *testing.T, f *File) {
+	equal(t, "watcher", f.Watcher, Watcher{
+		Name: "w1", DataDir: "/var/lib/watchover", Socket: "/run/watchover/watchover.sock",
+		Listen: "127.0.0.1:7653", DNSListen: []string{"127.0.0.1:53", "[::1]:53"}, HTTPListen: "127.0.0.1:9653",
+		Log: Log{Level: "info", Format: "auto"},
+	})
+	equal(t, "timing", f.Cluster.Timing, Timing{
+		Heartbeat: time.Second, Election: time.Second, Lease: 500 * time.Millisecond,
+		Commit: 50 * time.Millisecond, Transport: time.Second,
+	})
+	equal(t, "zone", f.Policy.Zone, failover.Zone{
+		Name: "ha.example.com.", TTL: 300 * time.Second,
+		Isolation: failover.Isolation{After: 10 * time.Second, TTL: 30 * time.Second},
+	})
+	g := f.Policy.Groups[0]
+	equal(t, "probing", g.Probing, failover.Probing{
+		Interval: 2 * time.Second, RetryInterval: 500 * time.Millisecond, Timeout: time.Second, Fall: 3, Rise: 2,
+	})
+	equal(t, "rules", g.Failover, failover.Rules{
+		Mode: "automatic", ConfirmFor: 10 * time.Second, Cooldown: 600 * time.Second,
+		MaxLag: failover.MaxLag{Bytes: 16777216, Time: 30 * time.Second}, RequireFence: "auto", RehearseEvery: 600 * time.Second,
+	})
+	ordinary := failover.StepSetting{Timeout: 10 * time.Second, Tries: 3, Backoff: time.Second}
+	equal(t, "steps", g.Steps, failover.StepSettings{
+		"maintenance-on": ordinary, "freeze": ordinary, "stop-replication": ordinary, "maintenance-off": ordinary, "switch-dns": ordinary,
+		"catch-up": {Timeout: 30 * time.Second, Tries: 1, Backoff: time.Second},
+		"promote":  {Timeout: 60 * time.Second, Tries: 3, Backoff: time.Second},
+		"verify":   {Timeout: 30 * time.Second, Tries: 1, Backoff: time.Second},
+	})
+	equal(t, "probes", g.Apps[0].Probes, []failover.Probe{
+		{Kind: "http", Name: "http", HTTP: failover.HTTP{Method: "GET", URL: "http://127.0.0.1:9001/healthz"}},
+	})
+	equal(t, "warnings", f.Warnings, []string(nil))
+	equal(t, "missing", f.Missing, []string(nil))
+}
+
+func checkFull(t *testing.T, f *File) {
+	dir, err := filepath.Abs("testdata/good")
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "watcher", f.Watcher, Watcher{
+		Name: "w2", DataDir: filepath.Join(dir, "state"), Socket: filepath.Join(dir, "w.sock"), SocketGroup: "adm",
+		Operators: []string{"alice", "bob"}, Listen: "127.0.0.1:7700",
+		DNSListen: []string{"127.0.0.2:5353", ":5354"}, HTTPListen: "",
+		Log: Log{Level: "debug", Format: "json"}, Signals: Signals{Switchover: "shop"},
+	})
+	equal(t, "member", f.Cluster.Watchers["w2"], Member{Address: "[::1]:7653", DNS: []netip.Addr{netip.MustParseAddr("127.0.0.2")}})
+	equal(t, "timing", f.Cluster.Timing, Timing{
+		Heartbeat: 200 * time.Millisecond, Election: 300 * time.Millisecond, Lease: 100 * time.Millisecond,
+		Commit: 10 * time.Millisecond, Transport: time.Second,
+	})
+	z := f.Policy.Zone
+	equal(t, "zone", z.Name, "ha.example.com.")
+	equal(t, "isolation", z.Isolation, failover.Isolation{After: 5 * time.Second, TTL: 10 * time.Second, ServfailAfter: time.Hour})
+	equal(t, "records", z.Records, "www 300 IN A 192.0.2.80\n")
+	var names []string
+	for _, g := range f.Policy.Groups {
+		names = append(names, g.Name+"="+g.Record)
+	}
+	equal(t, "groups", names, []string{"api=@", "blog=www.blog", "shop=shop"})
+	checkShop(t, f.Policy.Groups[2])
+	missing := []string{
+		"/nonexistent/maintenance", "/nonexistent/shop-db", filepath.Join(dir, "announce"), filepath.Join(dir, "main.headers"),
+	}
+	slices.Sort(missing) // where the checkout lies decides which come first
+	equal(t, "missing", f.Missing, missing)
+}
+
+func checkShop(t *testing.T, g failover.Group) {
+	main, standby := g.Apps[0], g.Apps[1]
+	equal(t, "address", main.Address, []string{"192.0.2.10", "2001:db8::10"})
+	equal(t, "http probe", main.Probes[0], failover.Probe{Kind: "http", Name: "web", ExpectBody: "ok", HTTP: failover.HTTP{
+		Method: "OPTIONS", URL: "https://192.0.2.10/healthz", Host: "shop.example.com", CAFile: "ca.pem", ExpectStatus: []int{200, 204},
+	}})
+	equal(t, "tcp probe", main.Probes[1], failover.Probe{Kind: "tcp", Name: "db-port", Address: "192.0.2.10:5432"})
+	equal(t, "tls probe", main.Probes[2], failover.Probe{
+		Kind: "tls", Name: "tls", Address: "[2001:db8::10]:443", ServerName: "shop.example.com", HTTP: failover.HTTP{CAFile: "ca.pem"},
+	})
+	equal(t, "dns probe", main.Probes[3], failover.Probe{
+		Kind: "dns", Name: "dns", Address: "192.0.2.10:53", Query: "shop.example.com.", QueryType: "A", ExpectAnswer: []string{"192.0.2.10"},
+	})
+	equal(t, "exec probe", main.Probes[4], failover.Probe{Kind: "exec", Name: "exec", Exec: []string{"./alive", "--fast"}})
+	equal(t, "standby probes", standby.StandbyProbes, []failover.Probe{{Kind: "tcp", Name: "tcp", Address: "198.51.100.10:22"}})
+	equal(t, "maintenance on", main.Maintenance.On.HTTP, &failover.HTTP{
+		Method: "PUT", URL: "https://192.0.2.10/admin/maintenance", HeaderFile: "main.headers", Body: "on",
+	})
+	equal(t, "maintenance off", main.Maintenance.Off.HTTP.Method, "POST")
+	equal(t, "maintenance check", main.Maintenance.Check.HTTP.Method, "GET")
+	equal(t, "maintenance exec", standby.Maintenance.On.Exec, []string{"/nonexistent/maintenance", "on"})
+	equal(t, "database", standby.Database, &failover.Database{Kind: "exec", Exec: &failover.DatabaseExec{
+		Role: []string{"/nonexistent/shop-db", "role"}, Freeze: []string{"/nonexistent/shop-db", "freeze"},
+		Unfreeze: []string{"/nonexistent/shop-db", "unfreeze"}, CatchUp: []string{"/nonexistent/shop-db", "catch-up"},
+		StopReplication:   []string{"/nonexistent/shop-db", "stop"},
+		ResumeReplication: []string{"/nonexistent/shop-db", "resume"}, Promote: []string{"/nonexistent/shop-db", "promote"},
+	}})
+	equal(t, "probing", g.Probing, failover.Probing{
+		Interval: 200 * time.Millisecond, RetryInterval: 200 * time.Millisecond, Timeout: 50 * time.Millisecond, Fall: 1, Rise: 5,
+	})
+	equal(t, "rules", g.Failover, failover.Rules{
+		Mode: "observe", Quorum: 3, ConfirmFor: 0, Cooldown: 30 * time.Second,
+		MaxLag: failover.MaxLag{Bytes: 1500, Time: 1500 * time.Millisecond}, RequireFence: "never",
+		Witnesses: []string{"192.0.2.1:443", "[2001:db8::1]:53"}, RehearseEvery: 10 * time.Minute,
+	})
+	equal(t, "promote", g.Steps[failover.StepPromote], failover.StepSetting{
+		Timeout: 90 * time.Second, Tries: 2, Backoff: time.Second,
+		Before: []failover.Action{{HTTP: &failover.HTTP{Method: "POST", URL: "http://127.0.0.1/before"}}},
+		After:  []failover.Action{{Exec: []string{"./announce"}}},
+	})
+	equal(t, "untouched step", g.Steps[failover.StepVerify].Timeout, 30*time.Second)
+}
+
+func checkWAN(t *testing.T, f *File) {
+	equal(t, "timing", f.Cluster.Timing, Timing{
+		Heartbeat: 3 * time.Second, Election: 3 * time.Second, Lease: 1500 * time.Millisecond,
+		Commit: 200 * time.Millisecond, Transport: 3 * time.Second,
+	})
+	equal(t, "isolation ttl follows a short zone ttl", f.Policy.Zone.Isolation.TTL, 5*time.Second)
+	equal(t, "retry interval follows a short interval", f.Policy.Groups[0].Probing.RetryInterval, 100*time.Millisecond)
+	equal(t, "warnings", f.Warnings, []string{
+		"testdata/good/wan.yaml:13: groups.shop.apps[0].probes[0].url: parameter \"token\" looks like a secret, and URLs are replicated and shown; use header_file",
+		"2 watchers survive no more failures than 1 do; use three or five",
+		"watchers w1 and w2 share the DNS address 192.0.2.53: they fail together",
+		"apps a and b of group shop have the same addresses: a switch between them changes no DNS answer",
+	})
+}
+
+func checkCNAME(t *testing.T, f *File) {
+	equal(t, "absolute host name", f.Policy.Groups[0].Apps[0].Address, []string{"main.example.net."})
+	equal(t, "host name as plain text", f.Policy.Groups[0].Apps[1].Address, []string{"standby.example.net."})
+	equal(t, "warnings", f.Warnings, []string{
+		"a cluster of one watcher is for trials: its own trouble looks like the app's, and nobody takes over",
+		"groups shop and wiki run the same database programs: a database belongs to one group only",
+	})
+}
+
+func TestExample(t *testing.T) {
+	file, err := os.ReadFile("../../examples/watchover.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(file) != string(Example()) {
+		t.Error("examples/watchover.yaml is not what `config example` prints")
+	}
+	f, err := Load("../../examples/watchover.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "warnings", f.Warnings, []string(nil))
+
+	// The example calls values default; all but the keys that are named as exceptions have to be.
+	d, g := Default(), f.Policy.Groups[0]
+	equal(t, "probing", g.Probing, d.Group.Probing)
+	g.Failover.Witnesses = nil
+	equal(t, "rules", g.Failover, d.Group.Failover)
+	equal(t, "timing", f.Cluster.Timing, d.Cluster.Timing)
+	zone := d.Zone
+	zone.Name = "ha.example.com."
+	equal(t, "zone", f.Policy.Zone, zone)
+	promote := g.Steps[failover.StepPromote]
+	promote.After = nil
+	g.Steps[failover.StepPromote] = promote
+	equal(t, "steps", g.Steps, d.Group.Steps)
+}
+
+// TestDefaultsHaveEveryStep keeps the runner from meeting a step without a timeout.
+func TestDefaultsHaveEveryStep(t *testing.T) {
+	steps := Default().Group.Steps
+	for _, name := range failover.Plan {
+		if s := steps[name]; s.Timeout <= 0 || s.Tries < 1 || s.Backoff <= 0 {
+			t.Errorf("%s: got %+v", name, s)
+		}
+	}
+	if len(steps) != len(failover.Plan) {
+		t.Errorf("got %d steps, want %d", len(steps), len(failover.Plan))
+	}
+}
+
+// TestPolicyJSONRoundTrip: what is written to the log is what was read from the file.
+func TestPolicyJSONRoundTrip(t *testing.T) {
+	for _, file := range []string{"minimal.yaml", "full.yaml", "cname.yaml"} {
+		f, err := Load(filepath.Join("testdata/good", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(f.Policy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back failover.Policy
+		if err := json.Unmarshal(text, &back); err != nil {
+			t.Fatal(err)
+		}
+		equal(t, file, back, f.Policy)
+	}
+}
+
+func TestSumCoversRecords(t *testing.T) {
+	dir := t.TempDir()
+	text, err := os.ReadFile("testdata/good/minimal.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	text = []byte(strings.Replace(string(text), "name: ha.example.com", "name: ha.example.com, records_file: z", 1))
+	load := func(records string) string {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, "z"), []byte(records), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f, err := Parse("f", text, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f.Sum
+	}
+	a, b, again := load("www A 192.0.2.1\n"), load("www A 192.0.2.2\n"), load("www A 192.0.2.1\n")
+	if a == b || a != again {
+		t.Errorf("sums of two records files and the first again: %s, %s, %s", a, b, again)
+	}
+}
+
+func TestCheckRecords(t *testing.T) {
+	text, err := os.ReadFile("testdata/good/full.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{CheckRecords: func(zone string, ttl time.Duration, text string) error {
+		return fmt.Errorf("line 1: refused for %s with TTL %s: %s", zone, ttl, text[:3])
+	}}
+	_, err = o.Parse("full.yaml", text, "testdata/good")
+	want := `full.yaml:20: zone.records_file: "static.zone": line 1: refused for ha.example.com. with TTL 1m0s: www`
+	if err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+}
+
+func TestCheckZone(t *testing.T) {
+	o := Options{CheckZone: func(p failover.Policy, members map[string]Member) error {
+		return fmt.Errorf("%d groups and %d watchers in %s", len(p.Groups), len(members), p.Zone.Name)
+	}}
+	_, err := o.Load("testdata/good/full.yaml")
+	if want := "testdata/good/full.yaml:20: zone.records_file: 3 groups and 3 watchers in ha.example.com."; err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+	text, err := os.ReadFile("testdata/good/minimal.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = o.ParsePolicy("f", text, "")
+	if want := "f:8: zone: 1 groups and 0 watchers in ha.example.com."; err == nil || err.Error() != want {
+		t.Errorf("got  %v\nwant %s", err, want)
+	}
+	o.CheckZone = func(failover.Policy, map[string]Member) error { t.Error("asked about a faulty file"); return nil }
+	if _, err := o.Parse("f", append(text, "oops: 1\n"...), ""); err == nil {
+		t.Error("a faulty file was accepted")
+	}
+}
+
+func TestSameDatabases(t *testing.T) {
+	v, r := scalar(t, "[{database: {}}, {database: {}}, {database: {}}]")
+	exec, other := &failover.Database{Kind: "exec"}, &failover.Database{Kind: "other"}
+	r.sameDatabases(v.list(3), []failover.App{{Name: "a", Database: exec}, {Database: other}, {Database: exec}})
+	if want := `is of kind other, but that of "a" is of kind exec`; len(r.faults) != 1 || r.faults[0].Message != want {
+		t.Errorf("got %v, want %q", r.faults, want)
+	}
+}
+
+func TestParsePolicy(t *testing.T) {
+	text, err := os.ReadFile("testdata/good/minimal.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := Parse("f", text, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, policy, _ := strings.Cut(string(text), "zone:")
+	policy = "zone:" + policy
+	for name, file := range map[string]string{
+		"policy alone":             policy,
+		"other sections unjudged":  "watcher: 5\ncluster: [nonsense]\n" + policy,
+		"whole file":               string(text),
+		"without watcher's keys":   "watcher:\n" + policy,
+		"address that needs a TLS": "cluster: {watchers: {w1: {address: \"192.0.2.1:1\"}}}\n" + policy,
+	} {
+		p, err := ParsePolicy("f", []byte(file), "")
+		if name == "without watcher's keys" {
+			if err == nil || err.Error() != "f:1: watcher: has no value; write one or leave the key out" {
+				t.Errorf("%s: got %v", name, err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		equal(t, name, p, f.Policy)
+	}
+	o := Options{Members: []string{"shop", "w2", "w3"}}
+	if _, err := o.ParsePolicy("f", []byte(policy), ""); err == nil || !strings.Contains(err.Error(), "is the name of a watcher") {
+		t.Errorf("record equal to a member's name: got %v", err)
+	}
+	if _, err := ParsePolicy("f", []byte("zones: {}\n"), ""); err == nil || !strings.Contains(err.Error(), `did you mean "zone"?`) {
+		t.Errorf("misspelled section: got %v", err)
+	}
+}
+
+func TestLoadRefusesWhatIsNoFile(t *testing.T) {
+	dir := t.TempDir()
+	big := filepath.Join(dir, "big")
+	if err := os.WriteFile(big, slices.Repeat([]byte("#\n"), maxFileSize), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		filepath.Join(dir, "none"): "no such file",
+		dir:                        "is not a regular file",
+		"/dev/zero":                "is not a regular file",
+		big:                        "is larger than 1024 KiB",
+	} {
+		if _, err := Load(path); err == nil || !strings.Contains(err.Error(), want) || !strings.HasPrefix(err.Error(), "cannot read configuration: ") {
+			t.Errorf("%s: got %v, want %q", path, err, want)
+		}
+	}
+	if _, err := Parse("f", make([]byte, maxFileSize+1), ""); err == nil || !strings.Contains(err.Error(), "is larger than 1024 KiB") {
+		t.Errorf("text that is too long: got %v", err)
+	}
+}
+
+func TestRecordsFileTooLarge(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "z"), make([]byte, maxRecordsSize+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := ParsePolicy("f", []byte("zone: {name: a.example, records_file: z}\ngroups: {}\n"), dir)
+	if err == nil || !strings.Contains(err.Error(), "f:1: zone.records_file: cannot read records: ") || !strings.Contains(err.Error(), "larger than 256 KiB") {
+		t.Errorf("got %v", err)
+	}
+	_, err = ParsePolicy("f", []byte("zone: {name: a.example, records_file: z}\n"), "")
+	if err == nil || !strings.Contains(err.Error(), `zone.records_file: "z" cannot be read here`) {
+		t.Errorf("without a directory: got %v", err)
+	}
+}
+
+func TestMissingWantsExecutablePrograms(t *testing.T) {
+	dir := t.TempDir()
+	for name, mode := range map[string]os.FileMode{"run": 0o755, "plain": 0o644} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := failover.Policy{Groups: []failover.Group{{
+		Apps: []failover.App{{Probes: []failover.Probe{
+			{Exec: []string{"./run"}}, {Exec: []string{"./plain"}}, {HTTP: failover.HTTP{CAFile: "plain", HeaderFile: "gone"}},
+		}}},
+		Notify: []failover.Action{{Webhook: &failover.Webhook{URLFile: "gone"}}, {Exec: []string{"./notify"}}},
+	}}}
+	equal(t, "missing", Missing(p, dir), []string{filepath.Join(dir, "gone"), filepath.Join(dir, "notify"), filepath.Join(dir, "plain")})
+}
+
+// TestFaultsAreBounded: a file that is wrong throughout is answered in a page.
+func TestFaultsAreBounded(t *testing.T) {
+	var b strings.Builder
+	for i := range 5000 {
+		fmt.Fprintf(&b, "key%d: 1\n", i)
+	}
+	_, err := Parse("f", []byte(b.String()), "")
+	var faults Errors
+	if !errors.As(err, &faults) || len(faults) != maxFaults+1 {
+		t.Fatalf("got %d faults, want %d", len(faults), maxFaults+1)
+	}
+	if !slices.IsSortedFunc(faults, func(a, b Fault) int { return a.Line - b.Line }) {
+		t.Error("faults are not sorted by line")
+	}
+}
