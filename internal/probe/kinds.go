@@ -1,0 +1,56 @@
+package probe
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
+)
+
+// checker asks an app one question, again and again, never twice at the same time: a check that overlaps another one of
+// the same probe has a checker of its own.
+type checker interface {
+	// check asks once within ctx's deadline. A nil error means up; an errUnable says that the question could not be
+	// asked on this watcher; any other error means down and becomes the reason.
+	check(ctx context.Context) (answer, error)
+	// drop lets go of what is kept between two checks, so that the next one begins afresh.
+	drop()
+}
+
+// answer is what a check learned beside up or down.
+type answer struct {
+	expires time.Time // of the certificate that the app showed; zero if none was seen
+}
+
+// surroundings are what a checker needs of the watcher around it.
+type surroundings struct {
+	dir     string        // where relative paths begin
+	timeout time.Duration // of one check; bounds what a deadline does not reach
+	exec    ExecFunc
+	hurry   func() // asks for the next check early; returns soon
+}
+
+// kinds is the table of probe kinds: adding one means a line here and a file beside this one.
+var kinds = map[string]func(failover.Probe, surroundings) (checker, error){
+	"http": newHTTPCheck,
+	"tcp":  newTCPCheck,
+	"tls":  newTLSCheck,
+	"dns":  newDNSCheck,
+	"exec": newExecCheck,
+}
+
+// laterKinds are the kinds that the configuration names but that this version cannot carry out.
+var laterKinds = map[string]bool{"grpc": true, "icmp": true, "postgres": true, "mysql": true, "redis": true}
+
+// newChecker builds the checker of a probe.
+func newChecker(spec failover.Probe, around surroundings) (checker, error) {
+	build, ok := kinds[spec.Kind]
+	switch {
+	case ok:
+		return build(spec, around)
+	case laterKinds[spec.Kind]:
+		return nil, fmt.Errorf("probe kind %q is not built yet; use http, tcp, tls, dns or exec", spec.Kind)
+	}
+	return nil, fmt.Errorf("probe kind %q is unknown; use http, tcp, tls, dns or exec", spec.Kind)
+}

@@ -1,0 +1,180 @@
+package probe
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
+)
+
+// live runs a Prober against real sockets and returns the channels of what it tells.
+func live(t *testing.T, registerer prometheus.Registerer, dir string) (p *Prober, changes chan Verdict, alarms chan string) {
+	t.Helper()
+	changes, alarms = make(chan Verdict, 100), make(chan string, 100)
+	p, err := New(Options{Watcher: "w1", Dir: dir, Registerer: registerer,
+		OnChange:       func(v Verdict) { changes <- v },
+		OnFirstFailure: func(group, app string) { alarms <- group + "/" + app }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	return p, changes, alarms
+}
+
+func await(t *testing.T, changes chan Verdict, want failover.Verdict) Verdict {
+	t.Helper()
+	timeout := time.NewTimer(2 * testTimeout)
+	defer timeout.Stop()
+	for {
+		select {
+		case v := <-changes:
+			if v.Verdict == want {
+				return v
+			}
+		case <-timeout.C:
+			t.Fatalf("never told %s", want)
+		}
+	}
+}
+
+// With an interval of an hour, only the closed connection can tell that the server died.
+func TestDeathIsSeenAtOnce(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	p, changes, alarms := live(t, prometheus.NewRegistry(), "")
+	target := Target{Group: "shop", App: "main", Revision: 7, Probes: []failover.Probe{httpProbe(server.URL)}, Probing: rhythm}
+	target.Probing.Interval = time.Hour
+	target.Probing.RetryInterval = 20 * time.Millisecond
+	if err := p.SetTargets([]Target{target}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, changes, failover.VerdictUp)
+	server.Listener.Close()
+	server.CloseClientConnections()
+	v := await(t, changes, failover.VerdictDown)
+	if v.Reason != "connection refused" || v.Probe != "http" || v.Revision != 7 || v.Probes["http"].Verdict != failover.VerdictDown {
+		t.Errorf("%+v", v)
+	}
+	select {
+	case name := <-alarms:
+		if name != "shop/main" {
+			t.Errorf("first failure of %s", name)
+		}
+	default:
+		t.Error("the first failure was not told before the verdict")
+	}
+}
+
+func TestMetricsComeAndGo(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	registry := prometheus.NewRegistry()
+	p, changes, _ := live(t, registry, "")
+	good := Target{Group: "shop", App: "main", Probes: []failover.Probe{httpProbe(server.URL)}, Probing: rhythm}
+	bad := Target{Group: "shop", App: "old", Probes: []failover.Probe{{Kind: "tcp", Name: "port", Address: closedAddress(t)}}, Probing: rhythm}
+	if err := p.SetTargets([]Target{good, bad}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, changes, failover.VerdictDown)
+	const help = "# HELP watchover_probe_up Whether the last probe succeeded (1) or failed (0). No sample while this watcher cannot ask.\n# TYPE watchover_probe_up gauge\n"
+	const main = "watchover_probe_up{app=\"main\",group=\"shop\",probe=\"http\"} 1\n"
+	const old = "watchover_probe_up{app=\"old\",group=\"shop\",probe=\"port\"} 0\n"
+	compare := func(want string) {
+		t.Helper()
+		if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "watchover_probe_up"); err != nil {
+			t.Error(err)
+		}
+	}
+	compare(help + main + old)
+	if n := testutil.CollectAndCount(p.metrics.duration); n != 2 {
+		t.Errorf("%d histograms", n)
+	}
+	if err := p.SetTargets([]Target{good}); err != nil {
+		t.Fatal(err)
+	}
+	compare(help + main)
+	if n := testutil.CollectAndCount(p.metrics.duration); n != 1 {
+		t.Errorf("%d histograms after a target was removed", n)
+	}
+	if _, err := New(Options{Registerer: registry}); err == nil {
+		t.Error("two probers share the metrics")
+	}
+	if _, err := New(Options{}); err == nil {
+		t.Error("a prober without a registerer was made")
+	}
+}
+
+func TestMissingFiles(t *testing.T) {
+	dir := t.TempDir()
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	p, changes, _ := live(t, prometheus.NewRegistry(), dir)
+	spec := httpProbe(server.URL)
+	spec.HeaderFile = "main.headers"
+	err := p.SetTargets([]Target{{Group: "shop", App: "main", Probes: []failover.Probe{spec}, Probing: rhythm}})
+	var missing *MissingFilesError
+	path := filepath.Join(dir, "main.headers")
+	if !errors.As(err, &missing) || len(missing.Files) != 1 || missing.Files[0].Path != path || missing.Files[0].App != "main" {
+		t.Fatalf("error %v", err)
+	}
+	if !strings.Contains(err.Error(), "shop/main/http: cannot read file: open "+path) {
+		t.Errorf("error %v", err)
+	}
+	if v := await(t, changes, failover.VerdictUnknown); v.Group != "shop" {
+		t.Errorf("%+v", v)
+	}
+	if err := os.WriteFile(path, []byte("X-Key: 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	await(t, changes, failover.VerdictUp)
+	if files := p.MissingFiles(); len(files) != 0 {
+		t.Errorf("still missing: %+v", files)
+	}
+}
+
+func TestCertificatesAreTold(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	p, changes, _ := live(t, prometheus.NewRegistry(), "")
+	if err := p.SetTargets([]Target{{Group: "shop", App: "main", Probes: []failover.Probe{tlsSpec(t, server)}, Probing: rhythm}}); err != nil {
+		t.Fatal(err)
+	}
+	want := server.Certificate().NotAfter
+	if v := await(t, changes, failover.VerdictUp); !v.Expires.Equal(want) {
+		t.Errorf("verdict says %v, want %v", v.Expires, want)
+	}
+	if all := p.Certificates(); len(all) != 1 || all[0] != (Certificate{"shop", "main", "http", want}) {
+		t.Errorf("%+v", all)
+	}
+}
+
+func TestExecutables(t *testing.T) {
+	dir := t.TempDir()
+	plain := filepath.Join(dir, "plain")
+	if err := os.WriteFile(plain, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, missing := range map[string]bool{"/bin/sh": false, plain: true, dir: true, filepath.Join(dir, "none"): true, "by-path": false} {
+		if got := missingFiles("", failover.Probe{Exec: []string{path}}); (len(got) > 0) != missing {
+			t.Errorf("%s: %+v", path, got)
+		}
+	}
+}
