@@ -1,0 +1,162 @@
+package cluster
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/raft"
+	raftboltdb "github.com/hashicorp/raft-boltdb/v2"
+	"go.etcd.io/bbolt"
+)
+
+const (
+	snapshotsKept = 3
+	// trailingLogs is raft's default. Fewer would send snapshots to followers that have a divergent longer tail, which
+	// may then loop for ever (hashicorp/raft #697).
+	trailingLogs = 10240
+	// snapshotThreshold is how many entries may have to be replayed after a restart.
+	snapshotThreshold = 2048
+	logCacheSize      = 512
+	// transportTimeout bounds one raft request. A slow disk must fit into it; a frozen peer holds up only its own stream.
+	transportTimeout = 3 * time.Second
+	// raftStreams bounds the idle raft connections to one peer. Each has buffers of 256 KiB on both ends.
+	raftStreams = 3
+)
+
+// store is the log on disk. It knows since when a write has been running, so that a hanging disk is noticed.
+type store struct {
+	*raftboltdb.BoltStore
+	opened  time.Time
+	writing atomic.Int64 // nanoseconds after opened at which the write in progress began; 0: none is
+}
+
+// StoreLogs implements raft.LogStore.
+func (s *store) StoreLogs(logs []*raft.Log) error {
+	s.writing.Store(int64(time.Since(s.opened)))
+	defer s.writing.Store(0)
+	return s.BoltStore.StoreLogs(logs)
+}
+
+// StoreLog implements raft.LogStore.
+func (s *store) StoreLog(log *raft.Log) error { return s.StoreLogs([]*raft.Log{log}) }
+
+func (n *Node) openStores() error {
+	path := filepath.Join(n.o.DataDir, logFile)
+	bolt, err := raftboltdb.New(raftboltdb.Options{
+		Path:                    path,
+		BoltOptions:             &bbolt.Options{Timeout: time.Second, NoFreelistSync: true},
+		MsgpackUseNewTimeFormat: true,
+	})
+	if err != nil {
+		return fmt.Errorf("cannot open log %q: %w", path, err)
+	}
+	n.store = &store{BoltStore: bolt, opened: time.Now()}
+	n.snaps, err = raft.NewFileSnapshotStoreWithLogger(n.o.DataDir, snapshotsKept, n.raftLogger())
+	if err != nil {
+		n.closeStores()
+		return fmt.Errorf("cannot open snapshots in %q: %w", n.o.DataDir, err)
+	}
+	if err := checkNewestSnapshot(n.snaps); err != nil {
+		n.closeStores()
+		return err
+	}
+	if err := n.checkStage(); err != nil {
+		n.closeStores()
+		return err
+	}
+	if n.found, err = n.store.LastIndex(); err != nil {
+		n.closeStores()
+		return fmt.Errorf("cannot look into log %q: %w", path, err)
+	}
+	return nil
+}
+
+// Found is the index of the last entry that was in the log when the node was opened. What a state up to it brings has been
+// told before.
+func (n *Node) Found() uint64 { return n.found }
+
+func (n *Node) closeStores() { _ = n.store.Close() }
+
+// hasState reports whether raft has ever run on this directory.
+func (n *Node) hasState() (bool, error) {
+	has, err := raft.HasExistingState(n.store, n.store, n.snaps)
+	if err != nil {
+		return false, fmt.Errorf("cannot look into log %q: %w", filepath.Join(n.o.DataDir, logFile), err)
+	}
+	return has, nil
+}
+
+func (n *Node) raftConfig() *raft.Config {
+	c := raft.DefaultConfig()
+	c.LocalID = raft.ServerID(n.o.Name)
+	c.HeartbeatTimeout = n.o.Timing.Heartbeat
+	c.ElectionTimeout = n.o.Timing.Election
+	c.LeaderLeaseTimeout = n.o.Timing.Lease
+	c.CommitTimeout = n.o.Timing.CommitTimeout
+	c.TrailingLogs = trailingLogs
+	c.SnapshotThreshold = snapshotThreshold
+	// Commands that are proposed together share one write to the disk.
+	c.BatchApplyCh = true
+	c.NotifyCh = n.notify
+	c.NoLegacyTelemetry = true
+	c.Logger = n.raftLogger()
+	return c
+}
+
+// startRaft starts voting. The cluster's first configuration is written if the directory is still empty; every watcher
+// writes the same.
+func (n *Node) startRaft() error {
+	config := n.raftConfig()
+	if err := raft.ValidateConfig(config); err != nil {
+		return fmt.Errorf("cannot use cluster.timing: %w", err)
+	}
+	n.trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
+		Stream: n.gate.stream(), MaxPool: raftStreams, Timeout: transportTimeout, Logger: config.Logger, MsgpackUseNewTimeFormat: true,
+	})
+	if n.identity().Stage != stageStarted {
+		err := raft.BootstrapCluster(config, n.store, n.store, n.snaps, n.trans, n.firstConfiguration())
+		if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
+			return fmt.Errorf("cannot write the cluster's first configuration: %w", err)
+		}
+		if err := n.setStage(stageStarted); err != nil {
+			return err
+		}
+	}
+	cache, err := raft.NewLogCache(logCacheSize, n.store)
+	if err != nil {
+		return fmt.Errorf("cannot make the log's cache: %w", err)
+	}
+	r, err := raft.NewRaft(config, &fsm{n: n}, cache, n.store, n.snaps, n.trans)
+	if err != nil {
+		return fmt.Errorf("cannot start raft on %q: %w", n.o.DataDir, err)
+	}
+	n.raft.Store(r)
+	n.waiting.Store(nil)
+	return nil
+}
+
+func (n *Node) firstConfiguration() raft.Configuration {
+	var c raft.Configuration
+	for _, p := range n.o.Peers {
+		c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(p.Name), Address: raft.ServerAddress(p.Address)})
+	}
+	return c
+}
+
+// checkDisk ends the process of a leader whose disk hangs, so that another one can be elected. It is called with every
+// heartbeat and returns for how many in a row the same write has been too long: one look is not enough, since the process
+// may just have been thawed in the middle of a write.
+func (n *Node) checkDisk(before int) int {
+	since := n.store.writing.Load()
+	took := time.Since(n.store.opened) - time.Duration(since)
+	if since == 0 || took < diskTimeout || n.term.Load() == nil {
+		return 0
+	}
+	if before >= 2 {
+		n.fail(fmt.Errorf("cannot go on as leader: a write to %q has taken %s; check the disk", filepath.Join(n.o.DataDir, logFile), took.Round(time.Second)))
+	}
+	return before + 1
+}

@@ -1,0 +1,99 @@
+package cluster
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/hashicorp/raft"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
+)
+
+const (
+	snapshotFormat = 1
+	maxHeader      = 4 << 10   // bytes of the header line
+	maxSnapshot    = 256 << 20 // bytes of the encoded state
+)
+
+// header is the first line of a snapshot; the encoded state follows it. Restoring less than was saved must never pass
+// for success, so length and digest are checked.
+type header struct {
+	Format int    `json:"format"`
+	Length int64  `json:"length"`
+	SHA256 string `json:"sha256"`
+}
+
+func writeSnapshot(w io.Writer, s *failover.State) error {
+	body, err := s.Encode()
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256(body)
+	head, err := json.Marshal(header{Format: snapshotFormat, Length: int64(len(body)), SHA256: hex.EncodeToString(sum[:])})
+	if err != nil {
+		return fmt.Errorf("cannot encode snapshot header: %w", err)
+	}
+	if _, err := w.Write(append(head, '\n')); err != nil {
+		return fmt.Errorf("cannot write snapshot: %w", err)
+	}
+	if _, err := w.Write(body); err != nil {
+		return fmt.Errorf("cannot write snapshot: %w", err)
+	}
+	return nil
+}
+
+func readSnapshot(r io.Reader) (*failover.State, error) {
+	in := bufio.NewReaderSize(r, maxHeader)
+	line, err := in.ReadSlice('\n')
+	if err != nil {
+		return nil, fmt.Errorf("cannot read snapshot: its header is damaged: %w", err)
+	}
+	var h header
+	if err := json.Unmarshal(line, &h); err != nil {
+		return nil, fmt.Errorf("cannot read snapshot: its header is damaged: %w", err)
+	}
+	if h.Format != snapshotFormat {
+		return nil, fmt.Errorf("cannot read snapshot: its format is %d, this program reads %d; use the version that wrote it", h.Format, snapshotFormat)
+	}
+	if h.Length < 0 || h.Length > maxSnapshot {
+		return nil, fmt.Errorf("cannot read snapshot: it claims %d bytes, the limit is %d", h.Length, maxSnapshot)
+	}
+	var body bytes.Buffer // grows with what is really there
+	got, err := io.Copy(&body, io.LimitReader(in, h.Length+1))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read snapshot: %w", err)
+	}
+	if got != h.Length {
+		return nil, fmt.Errorf("cannot read snapshot: it should have %d bytes after the header and has %d or more", h.Length, got)
+	}
+	if sum := sha256.Sum256(body.Bytes()); hex.EncodeToString(sum[:]) != h.SHA256 {
+		return nil, fmt.Errorf("cannot read snapshot: its %d bytes are damaged (the digest differs)", got)
+	}
+	return failover.DecodeState(body.Bytes())
+}
+
+// checkNewestSnapshot refuses a directory whose newest snapshot is damaged. Raft would silently fall back to an older
+// one, and the log between the two may be gone.
+func checkNewestSnapshot(store raft.SnapshotStore) error {
+	list, err := store.List()
+	if err != nil {
+		return fmt.Errorf("cannot list snapshots: %w", err)
+	}
+	if len(list) == 0 {
+		return nil
+	}
+	meta, r, err := store.Open(list[0].ID)
+	if err != nil {
+		return fmt.Errorf("cannot open snapshot %s: %w; move the data directory away and let this watcher join anew", list[0].ID, err)
+	}
+	defer func() { _ = r.Close() }()
+	if _, err := readSnapshot(r); err != nil {
+		return fmt.Errorf("cannot use snapshot %s: %w; move the data directory away and let this watcher join anew", meta.ID, err)
+	}
+	return nil
+}

@@ -1,0 +1,140 @@
+package cluster
+
+import (
+	"slices"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// Status is how this watcher stands in the cluster.
+type Status struct {
+	Leader       string // empty: none is known
+	Term         uint64
+	CommitIndex  uint64
+	AppliedIndex uint64
+	LastContact  time.Duration // since a quorum was last known to be in contact
+	HasQuorum    bool
+	Leads        bool   // this watcher leads and its term is open
+	Waiting      string // why this watcher does not take part yet; empty: it does
+	Peers        []PeerStatus
+}
+
+// PeerStatus is one watcher as this one knows it.
+type PeerStatus struct {
+	Name    string
+	Address string
+	State   string // leader, follower; unknown without a leader
+	Voter   bool
+	Silent  bool   // the leader does not hear it, or its probes are overdue
+	Version string // as it last said; empty: it has not
+	Applied uint64 // index; known to the leader only, else 0
+	Served  uint64 // index of the newest zone content that its name server answered
+}
+
+// Status describes the cluster as this watcher sees it.
+func (n *Node) Status() Status {
+	isolated, contact := n.Isolation()
+	st := Status{Leader: n.view.Load().id, LastContact: contact}
+	if why := n.waiting.Load(); why != nil {
+		st.Waiting = *why
+	}
+	s := n.State()
+	st.AppliedIndex = s.Index
+	if r := n.raft.Load(); r != nil {
+		st.Term, st.CommitIndex, st.AppliedIndex = r.CurrentTerm(), r.CommitIndex(), r.AppliedIndex()
+	}
+	st.HasQuorum = st.Leader != "" && !isolated
+	t := n.term.Load()
+	if t != nil {
+		select {
+		case <-t.ready:
+			st.Leads = true
+		default:
+		}
+	}
+	for _, p := range n.members() {
+		st.Peers = append(st.Peers, n.peerStatus(p, st.Leader, t))
+	}
+	return st
+}
+
+func (n *Node) peerStatus(p Peer, leader string, t *term) PeerStatus {
+	s := n.State()
+	ps := PeerStatus{Name: p.Name, Address: p.Address, State: "follower", Voter: true, Silent: !slices.Contains(s.Fresh, p.Name)}
+	switch leader {
+	case p.Name:
+		ps.State = "leader"
+	case "":
+		ps.State, ps.Silent = "unknown", p.Name != n.o.Name
+	}
+	for _, m := range s.Members {
+		if m.Name == p.Name {
+			ps.Version, ps.Served = m.About.Version, m.About.Served
+		}
+	}
+	if p.Name == n.o.Name {
+		ps.Applied = s.Index
+	} else if t != nil {
+		ps.Applied = t.appliedBy(p.Name)
+	}
+	return ps
+}
+
+func (t *term) appliedBy(name string) uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if h := t.heard[name]; h != nil {
+		return h.applied
+	}
+	return 0
+}
+
+// Isolation says whether this watcher's state may be out of date, and for how long that has been so: a follower has had
+// no contact with a leader, a leader none with a majority, for two heartbeat timeouts; or its applied index stands
+// behind a commit that the leader had announced that long ago. If it is not isolated the duration is the time since
+// the last contact. It takes no lock that is held for long, so it may be asked for every DNS query.
+func (n *Node) Isolation() (bool, time.Duration) {
+	limit := 2 * n.o.Timing.Heartbeat
+	since := time.Since(n.opened) - time.Duration(n.contact.Load())
+	r := n.raft.Load()
+	if r == nil {
+		return true, time.Since(n.opened)
+	}
+	// Granting a vote renews raft's last contact too, so it counts only while there is a leader.
+	if leader := n.view.Load().id; leader != "" && leader != n.o.Name && r.State() == raft.Follower {
+		since = min(since, time.Since(r.LastContact()))
+	}
+	if m := n.behind.Load(); m != nil && r.AppliedIndex() < m.index {
+		since = max(since, time.Since(m.since))
+	}
+	return since > limit, since
+}
+
+// noteContact notes that a quorum is in contact now.
+func (n *Node) noteContact() { n.noteContactAt(time.Now()) }
+
+func (n *Node) noteContactAt(at time.Time) {
+	now := int64(at.Sub(n.opened))
+	for {
+		old := n.contact.Load()
+		if now <= old || n.contact.CompareAndSwap(old, now) {
+			return
+		}
+	}
+}
+
+// noteCommit notes the leader's commit index. The oldest one that this watcher has not applied is kept, so that a
+// watcher which keeps up with a busy leader is never found behind. Only beatLoop calls it.
+func (n *Node) noteCommit(index uint64) {
+	m, r := n.behind.Load(), n.raft.Load()
+	if m != nil && r.AppliedIndex() < m.index {
+		if took := time.Since(m.since); took > quorumPatience {
+			if ok, _ := n.limit.allow("behind"); ok {
+				n.log.Error().Uint64(keyIndex, m.index).Dur("behind", took).Msg("this watcher hears the leader but does not follow its log; check its disk")
+			}
+		}
+		return
+	}
+	n.behind.Store(&commitMark{index: index, since: time.Now()})
+}
