@@ -1,0 +1,126 @@
+package switchover
+
+import (
+	"time"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
+)
+
+// sample is one look at a database. At is when the look began, by this machine's monotonic clock.
+type sample struct {
+	at time.Time
+	db failover.Observation
+}
+
+// evidence is what one watcher remembers of a replica, so that it can still say after the writer died how the replica
+// stood before.
+type evidence struct {
+	last     *sample   // newest look
+	streamed time.Time // newest look that saw a live stream
+	broken   time.Time // oldest look since then that did not; zero: there is none
+	proof    time.Time // newest look that saw no lag
+	lag      *sample   // newest look at a live stream that told the lag
+	id       string    // a database that does not answer has not become another one
+}
+
+// judge turns a look into what this watcher reports. While the writer fails, stream and lag are those from before the
+// outage.
+func (e *evidence) judge(s sample, failing time.Time, probing failover.Probing) failover.Observation {
+	e.remember(s, failing)
+	o := s.db
+	if o.ID == "" {
+		o.ID = e.id
+	}
+	if failing.IsZero() {
+		return o
+	}
+	o.LagBytes, o.LagSeconds = nil, nil
+	if e.lag != nil {
+		age := *secondsBetween(e.lag.at, failing)
+		if told := e.lag.db.LagSeconds; told != nil {
+			age += *told
+			o.RiskSeconds = &age
+		}
+		o.LagBytes, o.LagSeconds = e.lag.db.LagBytes, &age
+	}
+	if !e.proof.IsZero() {
+		since := secondsBetween(e.proof, failing)
+		if o.RiskSeconds == nil || *since < *o.RiskSeconds {
+			o.RiskSeconds = since
+		}
+	}
+	o.UntilOutage = e.untilOutage(failing, probing)
+	return o
+}
+
+// untilOutage reports whether the stream was live until the outage began, as far as this watcher could see: it was not
+// seen broken before the outage's first sign, give or take the rhythm of the looks. A watcher that was itself frozen sees
+// the stream gone and the writer dead in one; the age of its last look is then in the lag.
+func (e *evidence) untilOutage(failing time.Time, probing failover.Probing) bool {
+	if e.streamed.IsZero() {
+		return false
+	}
+	seen := e.broken
+	if seen.IsZero() {
+		seen = e.last.at
+	}
+	return seen.After(failing.Add(-grace(probing)))
+}
+
+// grace is how long before the outage's first sign its effects may have been seen: looks and probes come at the probes'
+// rhythm, each at its own moment, and a watcher that starts anew has no first sign but its verdict.
+func grace(p failover.Probing) time.Duration {
+	return 2*p.Interval + p.Timeout + time.Duration(p.Fall)*max(p.RetryInterval, p.Timeout)
+}
+
+func (e *evidence) remember(s sample, failing time.Time) {
+	e.last = &s
+	if s.db.ID != "" {
+		e.id = s.db.ID
+	}
+	if !s.db.Streaming || s.db.Role != failover.RoleReplica {
+		if e.broken.IsZero() {
+			e.broken = s.at
+		}
+		return // what a replica tells of its lag when its stream is gone is not from before the outage
+	}
+	if !failing.IsZero() && s.at.After(failing) {
+		return
+	}
+	e.streamed, e.broken = s.at, time.Time{}
+	if s.db.LagBytes != nil || s.db.LagSeconds != nil {
+		e.lag = &s
+		if noLag(s.db) {
+			e.proof = s.at
+		}
+	}
+}
+
+func noLag(o failover.Observation) bool {
+	if o.LagBytes != nil {
+		return *o.LagBytes == 0
+	}
+	return *o.LagSeconds == 0
+}
+
+func secondsBetween(from, to time.Time) *float64 {
+	x := max(0, to.Sub(from).Seconds())
+	return &x
+}
+
+// differs reports whether two observations would be judged differently by anybody. Mere numbers are no news: an idle
+// cluster writes nothing.
+func differs(a, b *failover.Observation, limit failover.MaxLag) bool {
+	if a == nil || b == nil {
+		return a != b
+	}
+	return a.Role != b.Role || a.Frozen != b.Frozen || a.Streaming != b.Streaming || a.UntilOutage != b.UntilOutage ||
+		a.ID != b.ID || a.Timeline != b.Timeline || (a.RiskSeconds == nil) != (b.RiskSeconds == nil) ||
+		(a.LagBytes == nil) != (b.LagBytes == nil) || (a.LagSeconds == nil) != (b.LagSeconds == nil) ||
+		beyond(a, limit) != beyond(b, limit)
+}
+
+func beyond(o *failover.Observation, limit failover.MaxLag) bool {
+	return o.LagBytes != nil && *o.LagBytes > limit.Bytes ||
+		o.LagSeconds != nil && time.Duration(*o.LagSeconds*float64(time.Second)) > limit.Time
+}

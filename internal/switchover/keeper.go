@@ -1,0 +1,261 @@
+package switchover
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
+)
+
+// keeperPatience is the longest wait between attempts to keep an obligation that fail.
+const keeperPatience = 10 * time.Second
+
+// keeper keeps a group's obligations: marked apps are looked at with every probe round and fenced again whenever they
+// answer open; what an undo could not take back is taken back as soon as the app answers. It acts like any attempt:
+// journaled before and after, with a token of its own.
+type keeper struct {
+	r       *Runner
+	journal Journal
+	group   string
+	log     zerolog.Logger
+
+	mu       sync.Mutex // guards what follows
+	believed map[failover.Task]bool
+	upAt     map[failover.Task]time.Time
+}
+
+func newKeeper(r *Runner, j Journal, group string) *keeper {
+	return &keeper{r: r, journal: j, group: group, log: r.opts.Log.With().Str("group", group).Logger(),
+		believed: map[failover.Task]bool{}, upAt: map[failover.Task]time.Time{}}
+}
+
+// run looks after each obliged app in a goroutine of its own, so that a slow one does not hold up another.
+func (k *keeper) run(ctx context.Context) {
+	var tending sync.WaitGroup
+	defer tending.Wait()
+	busy := map[string]chan struct{}{}
+	for {
+		changed := k.journal.Watch()
+		state := k.journal.State()
+		if state.Groups[k.group] == nil {
+			return
+		}
+		for _, app := range state.Obliged(k.group) {
+			if done, ok := busy[app]; ok && !isClosed(done) {
+				continue
+			}
+			done := make(chan struct{})
+			busy[app] = done
+			tending.Add(1)
+			go func() {
+				defer tending.Done()
+				defer close(done)
+				k.tend(ctx, app)
+			}()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+// tend keeps one app until nothing is owed there. It looks at the retry rhythm also while all is as it should be: an app
+// that dies and comes back between two looks must not stay open for longer than that.
+func (k *keeper) tend(ctx context.Context, app string) {
+	failures := 0
+	for {
+		state := k.journal.State()
+		if !slices.Contains(state.Obliged(k.group), app) {
+			return
+		}
+		failed := false
+		for _, task := range state.Keep(k.group) {
+			failed = task.App == app && !k.keep(ctx, task) || failed
+		}
+		if failures++; !failed {
+			failures = 0
+		}
+		// Each failing attempt is two entries in the log, so they come less often the longer they fail.
+		wait := state.Policy.Group(k.group).Probing.RetryInterval << min(failures, 10)
+		if !waitFor(ctx, min(wait, max(keeperPatience, state.Policy.Group(k.group).Probing.RetryInterval))) {
+			return
+		}
+	}
+}
+
+// keep looks at one part of an app and does what is owed there. False: it was tried and failed.
+func (k *keeper) keep(ctx context.Context, task failover.Task) bool {
+	state := k.journal.State()
+	if !slices.Contains(state.Keep(k.group), task) {
+		return true // not owed any more, or somebody else's hands are there
+	}
+	p := state.Policy.Group(k.group)
+	look, cancel := context.WithTimeout(ctx, p.Probing.Timeout)
+	id := k.identity(state, task)
+	owed, known := k.owed(look, p.App(task.App), task, id)
+	cancel()
+	if !known {
+		k.believe(task, false)
+		return true
+	}
+	if !owed && !task.Release {
+		return true
+	}
+	return k.act(ctx, state, p.App(task.App), task, id, owed)
+}
+
+// owed reports whether the app answers otherwise than it should, as far as it answers.
+func (k *keeper) owed(ctx context.Context, app *failover.App, task failover.Task, id identity) (owed, known bool) {
+	if task.Part == failover.PartMaintenance {
+		if app.Maintenance.Check == nil {
+			return task.Release || k.cameBack(task), true
+		}
+		is, err := maintenance{out: k.r.out, policy: app.Maintenance}.state(ctx, id)
+		return is == failover.SwitchOff != task.Release, err == nil
+	}
+	o, err := k.r.out.look(ctx, app.Database, id)
+	switch {
+	case err != nil:
+		return false, false
+	case task.Part == failover.PartReplication:
+		return o.Role == failover.RoleReplica && !o.Streaming, true
+	case task.Release:
+		return true, true
+	}
+	return o.Role == failover.RolePrimary && !o.Frozen && !k.believes(task), true
+}
+
+// cameBack reports whether an app without a maintenance check has begun to answer since it was last turned.
+func (k *keeper) cameBack(task failover.Task) bool {
+	up := k.r.opts.upSince(task.Group, task.App)
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return !up.IsZero() && !up.Equal(k.upAt[task])
+}
+
+func (k *keeper) act(leading context.Context, state *failover.State, app *failover.App, task failover.Task, id identity, owed bool) bool {
+	timeout := state.Timeout(task)
+	id.deadline = time.Now().Add(timeout)
+	ctx, cancel := context.WithDeadline(leading, id.deadline)
+	defer cancel()
+	up := k.r.opts.upSince(task.Group, task.App)
+	j := &failover.Journal{Start: &failover.Start{Task: task}}
+	crashPoint("before", j)
+	result, err := awaitAnswer(leading, k.journal.Begin(failover.Command{Journal: j}))
+	if err != nil || !result.Accepted || result.Token == 0 {
+		k.log.Info().Str("app", task.App).Str("part", string(task.Part)).Str("detail", result.Detail).AnErr("error", err).Msg("obligation not kept now")
+		return false
+	}
+	crashPoint("after", j)
+	id.token = result.Token
+	var d deed
+	switch {
+	case ctx.Err() != nil:
+		d.err = errNoTime
+	case owed:
+		d = k.turn(ctx, app, task, id)
+	}
+	ended := failover.Ended{Task: task, Token: result.Token, Outcome: failover.OutcomeDone, Output: lastBytes(d.output, failover.MaxOutput)}
+	if d.err != nil {
+		ended.Outcome, ended.Error = failover.OutcomeFailed, d.err.Error()
+	}
+	k.tell(leading, ended)
+	if d.err == nil {
+		k.believe(task, d.untold)
+		k.mu.Lock()
+		k.upAt[task] = up
+		k.mu.Unlock()
+	}
+	return d.err == nil
+}
+
+// turn fences one part of an app, or opens it.
+func (k *keeper) turn(ctx context.Context, app *failover.App, task failover.Task, id identity) (d deed) {
+	if task.Part == failover.PartMaintenance {
+		want := failover.SwitchOn
+		if task.Release {
+			want = failover.SwitchOff
+		}
+		d.output, d.err = maintenance{out: k.r.out, policy: app.Maintenance}.set(ctx, want, id)
+		return d
+	}
+	db, err := k.r.out.database(app.Database, id)
+	if err != nil {
+		return deed{err: err}
+	}
+	defer db.Close()
+	switch {
+	case task.Part == failover.PartReplication:
+		d.output, d.err = db.ResumeReplication(ctx)
+	case task.Release:
+		d.output, d.err = unfreeze(ctx, db)
+	default:
+		d.output, d.untold, d.err = freeze(ctx, db)
+	}
+	return d
+}
+
+// tell journals the end even when leadership is being lost: the next leader need not wait for these hands. While this
+// watcher leads it is tried until it is in the log, because no other hands may touch the app before.
+func (k *keeper) tell(leading context.Context, ended failover.Ended) {
+	j := &failover.Journal{Ended: []failover.Ended{ended}}
+	for {
+		crashPoint("before", j)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(leading), farewell)
+		_, err := k.journal.Propose(ctx, failover.Command{Journal: j})
+		cancel()
+		if err == nil {
+			crashPoint("after", j)
+			return
+		}
+		k.log.Warn().Err(err).Str("app", ended.App).Msg("cannot journal how keeping an obligation ended")
+		if leading.Err() != nil || !waitFor(leading, refusedPause) {
+			return
+		}
+	}
+}
+
+// identity is that of the switchover which the obligation comes from.
+func (k *keeper) identity(state *failover.State, task failover.Task) identity {
+	a := state.Groups[task.Group].Apps[task.App]
+	m := a.Mark
+	id := identity{group: task.Group, app: task.App, step: failover.StepMaintenanceOn}
+	if task.Release {
+		m = a.Release
+	}
+	switch task.Part {
+	case failover.PartDatabase:
+		id.step = failover.StepFreeze
+	case failover.PartReplication:
+		id.step = failover.StepStopReplication
+	}
+	if m == nil {
+		return id
+	}
+	id.switchover, id.attempt = m.Switchover, m.Attempts+1
+	id.key = fmt.Sprintf("%s-%d-keep-%s-%d", task.Group, m.Switchover, id.step, id.attempt)
+	if w := state.Switchover(task.Group, m.Switchover); w != nil {
+		id.from, id.to, id.kind, id.epoch = w.From, w.To, w.Kind, w.Epoch
+	}
+	return id
+}
+
+// believe remembers that a database which does not tell its freeze reported success; until it is seen not to answer.
+func (k *keeper) believe(task failover.Task, yes bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.believed[task] = yes
+}
+
+func (k *keeper) believes(task failover.Task) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.believed[task]
+}

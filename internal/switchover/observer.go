@@ -1,0 +1,285 @@
+package switchover
+
+import (
+	"context"
+	"math/rand/v2"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
+)
+
+// checkEvery is how often maintenance is looked at while all is well.
+const checkEvery = 5 * time.Second
+
+// Sight is what this watcher sees of an app beside its probes.
+type Sight struct {
+	Group, App  string
+	Maintenance failover.Switch
+	Database    *failover.Observation // nil: the app has none
+}
+
+// Observer looks at every app's database and maintenance switch, on every watcher, so that the evidence is there when
+// the leader is not.
+type Observer struct {
+	opts     Options
+	out      *outside
+	onChange func(Sight)
+
+	mu     sync.Mutex // guards what follows
+	apps   map[appKey]*observed
+	writer map[string]outage // by group
+	poke   chan struct{}     // closed and replaced to make everybody look now
+}
+
+type appKey struct{ group, app string }
+
+// outage is since when this watcher's probes find a group's writer failing; zero: they do not.
+type outage struct{ since time.Time }
+
+// observed is one app under observation.
+type observed struct {
+	policy  failover.App
+	rules   failover.Rules
+	probing failover.Probing
+	cancel  context.CancelFunc
+	done    chan struct{}
+	past    evidence
+	sight   Sight
+	anew    time.Time // looks begun before this do not count
+	tense   bool      // the group is not steady: look at the probes' rhythm
+}
+
+// NewObserver makes an observer. onChange is called, from its goroutines, when something changed that the others should
+// know; it must not block.
+func NewObserver(opts Options, onChange func(Sight)) *Observer {
+	return &Observer{opts: opts, out: newOutside(opts), onChange: onChange, apps: map[appKey]*observed{}, writer: map[string]outage{}, poke: make(chan struct{})}
+}
+
+// Follow observes what the state says until ctx ends.
+func (o *Observer) Follow(ctx context.Context, journal interface {
+	State() *failover.State
+	Watch() <-chan struct{}
+}) {
+	defer o.stop()
+	revision := ^uint64(0)
+	for {
+		changed := journal.Watch()
+		state := journal.State()
+		if state.PolicyRevision != revision && state.Policy != nil {
+			revision = state.PolicyRevision
+			o.adopt(ctx, state.Policy)
+		}
+		o.feel(state)
+		select {
+		case <-ctx.Done():
+			return
+		case <-changed:
+		}
+	}
+}
+
+// Failing tells since when this watcher's probes find a group's writer failing; the zero time: they do not any more.
+func (o *Observer) Failing(group string, since time.Time) {
+	o.mu.Lock()
+	if o.writer[group].since.Equal(since) {
+		o.mu.Unlock()
+		return
+	}
+	o.writer[group] = outage{since: since}
+	var changed []Sight
+	for key, a := range o.apps {
+		if key.group == group && a.sight.Database != nil {
+			if s, news := a.update(a.sight.Maintenance, a.past.last, since, a.rules.MaxLag); news {
+				changed = append(changed, s)
+			}
+		}
+	}
+	o.mu.Unlock()
+	for _, s := range changed {
+		o.onChange(s)
+	}
+}
+
+// Anew forgets what was seen of an app and looks again at once: its role has changed, and an old sight told as a new one
+// would contradict it.
+func (o *Observer) Anew(group, app string) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	a := o.apps[appKey{group, app}]
+	if a == nil {
+		return
+	}
+	a.sight.Maintenance, a.sight.Database = failover.SwitchUnknown, nil
+	a.anew = time.Now()
+	o.wake()
+}
+
+// Sight returns what was last seen of an app.
+func (o *Observer) Sight(group, app string) (Sight, bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	a := o.apps[appKey{group, app}]
+	if a == nil {
+		return Sight{}, false
+	}
+	return a.sight, true
+}
+
+// adopt starts and stops observations after a change of policy.
+func (o *Observer) adopt(ctx context.Context, p *failover.Policy) {
+	wanted := map[appKey]*observed{}
+	for _, g := range p.Groups {
+		for _, app := range g.Apps {
+			if app.Database == nil && (app.Maintenance == nil || app.Maintenance.Check == nil) {
+				continue
+			}
+			wanted[appKey{g.Name, app.Name}] = &observed{policy: app, rules: g.Failover, probing: g.Probing,
+				sight: Sight{Group: g.Name, App: app.Name, Maintenance: failover.SwitchUnknown}}
+		}
+	}
+	o.mu.Lock()
+	var leaving []*observed
+	for key, a := range o.apps {
+		now := wanted[key]
+		if now != nil && reflect.DeepEqual(now.policy, a.policy) && now.probing == a.probing && reflect.DeepEqual(now.rules, a.rules) {
+			delete(wanted, key)
+			continue
+		}
+		leaving = append(leaving, a)
+		delete(o.apps, key)
+	}
+	o.mu.Unlock()
+	for _, a := range leaving {
+		a.cancel()
+		<-a.done
+	}
+	for key, a := range wanted {
+		ctx, cancel := context.WithCancel(ctx)
+		a.cancel, a.done = cancel, make(chan struct{})
+		o.mu.Lock()
+		o.apps[key] = a
+		o.mu.Unlock()
+		go func() {
+			defer close(a.done)
+			o.watch(ctx, a)
+		}()
+	}
+}
+
+// feel notes which groups are not steady, and looks at once where that is new.
+func (o *Observer) feel(state *failover.State) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	anew := false
+	for key, a := range o.apps {
+		g := state.Groups[key.group]
+		if g == nil || g.Apps[key.app] == nil {
+			continue
+		}
+		tense := state.Phase(key.group) != failover.PhaseSteady || g.Apps[key.app].Mark != nil
+		anew = anew || tense && !a.tense
+		a.tense = tense
+	}
+	if anew {
+		o.wake()
+	}
+}
+
+// wake makes every watch look now. The caller holds mu.
+func (o *Observer) wake() {
+	close(o.poke)
+	o.poke = make(chan struct{})
+}
+
+func (o *Observer) stop() {
+	o.mu.Lock()
+	apps := o.apps
+	o.apps = map[appKey]*observed{}
+	o.mu.Unlock()
+	for _, a := range apps {
+		a.cancel()
+		<-a.done
+	}
+}
+
+// watch looks at one app until ctx ends. The first look comes at once, the rhythm then starts at a random phase.
+func (o *Observer) watch(ctx context.Context, a *observed) {
+	phase := time.Duration(rand.Int64N(int64(a.probing.Interval)))
+	for {
+		o.mu.Lock()
+		poke := o.poke // from before the look: one that comes while it runs asks for another
+		o.mu.Unlock()
+		o.look(ctx, a)
+		o.mu.Lock()
+		wait := a.rhythm()
+		o.mu.Unlock()
+		timer := time.NewTimer(wait + phase)
+		phase = 0
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		case <-poke:
+			timer.Stop()
+		}
+	}
+}
+
+func (a *observed) rhythm() time.Duration {
+	if a.tense || a.policy.Database != nil {
+		return a.probing.Interval
+	}
+	return max(a.probing.Interval, checkEvery)
+}
+
+// look asks an app's database and maintenance switch once, both bounded by the probes' timeout.
+func (o *Observer) look(watching context.Context, a *observed) {
+	ctx, cancel := context.WithTimeout(watching, a.probing.Timeout)
+	defer cancel()
+	id := identity{group: a.sight.Group, app: a.sight.App}
+	is := failover.SwitchUnknown
+	asked := make(chan struct{})
+	go func() {
+		defer close(asked)
+		if m := a.policy.Maintenance; m != nil {
+			is, _ = maintenance{out: o.out, policy: m}.state(ctx, id)
+		}
+	}()
+	began := time.Now()
+	var seen *sample
+	if a.policy.Database != nil {
+		db, err := o.out.look(ctx, a.policy.Database, id)
+		if err != nil {
+			db = failover.Observation{Role: failover.RoleUnknown}
+		}
+		seen = &sample{at: began, db: db}
+	}
+	<-asked
+	if watching.Err() != nil {
+		return // called off: what was not seen is no news
+	}
+	o.mu.Lock()
+	if began.Before(a.anew) {
+		o.mu.Unlock()
+		return // seen before the role changed
+	}
+	s, news := a.update(is, seen, o.writer[a.sight.Group].since, a.rules.MaxLag)
+	o.mu.Unlock()
+	if news {
+		o.onChange(s)
+	}
+}
+
+// update takes in a look and reports whether it is news to the others.
+func (a *observed) update(is failover.Switch, seen *sample, failing time.Time, limit failover.MaxLag) (Sight, bool) {
+	old := a.sight
+	a.sight.Maintenance = is
+	if seen != nil {
+		db := a.past.judge(*seen, failing, a.probing)
+		a.sight.Database = &db
+	}
+	return a.sight, old.Maintenance != is || differs(old.Database, a.sight.Database, limit)
+}

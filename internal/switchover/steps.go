@@ -1,0 +1,190 @@
+package switchover
+
+import (
+	"context"
+	"time"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
+)
+
+// What undo goes back to: an app that was in maintenance, or a database that was frozen, before the switchover touched
+// it stays so.
+const (
+	priorOn     = "on"
+	priorFrozen = "frozen"
+)
+
+// look is the attempt's read-only half. What it sees goes into the journal with the start.
+func (a *attempt) look(ctx context.Context) sight {
+	seen := sight{start: failover.Start{Task: a.task}}
+	if a.task.Work == failover.WorkAfter {
+		return seen
+	}
+	ctx, cancel := context.WithTimeout(ctx, a.timeout/2) // the other half is for acting
+	defer cancel()
+	switch a.task.Step {
+	case failover.StepMaintenanceOn, failover.StepMaintenanceOff:
+		a.lookAtMaintenance(ctx, &seen)
+	case failover.StepFreeze:
+		a.lookAtFreeze(ctx, &seen)
+	case failover.StepStopReplication, failover.StepPromote:
+		if a.task.Work == failover.WorkAct {
+			a.lookTwice(ctx, &seen)
+		}
+	case failover.StepSwitchDNS, failover.StepVerify:
+		seen.done = true // there are only hooks
+	case failover.StepCatchUp:
+		seen.done = a.task.Work == failover.WorkUndo // it leaves nothing behind
+	}
+	return seen
+}
+
+// wanted is what maintenance is to be after the attempt.
+func (a *attempt) wanted() failover.Switch {
+	on := a.task.Step == failover.StepMaintenanceOn
+	if a.task.Work == failover.WorkUndo {
+		on = a.step.Prior == priorOn
+	}
+	if on {
+		return failover.SwitchOn
+	}
+	return failover.SwitchOff
+}
+
+func (a *attempt) lookAtMaintenance(ctx context.Context, seen *sight) {
+	if a.target.Maintenance.Check == nil {
+		return
+	}
+	is, err := a.maintenance().state(ctx, a.id)
+	if is == failover.SwitchOn || err != nil && a.wasOn {
+		seen.start.Prior = priorOn // an app that does not answer now is as a quorum last saw it
+	}
+	if err != nil {
+		return
+	}
+	seen.done = is == a.wanted()
+}
+
+func (a *attempt) lookAtFreeze(ctx context.Context, seen *sight) {
+	db, err := a.p.r.out.database(a.target.Database, a.id)
+	if err != nil {
+		return
+	}
+	defer db.Close()
+	o, err := db.Observe(ctx)
+	if err != nil {
+		return
+	}
+	if o.Frozen {
+		seen.start.Prior = priorFrozen
+	}
+	// A database that does not tell its freeze may be frozen, also by an attempt that failed half-way: only lifting the
+	// freeze makes sure.
+	wantFrozen := a.task.Work == failover.WorkAct || a.step.Prior == priorFrozen
+	seen.done = o.Frozen == wantFrozen && (wantFrozen || o.Role == failover.RolePrimary && db.TellsFrozen())
+}
+
+// streamPoll is how often a stream is looked at again that may be the last word of a database which hangs.
+const streamPoll = 100 * time.Millisecond
+
+// lookTwice looks at the database that is about to be given up and at the one that takes its place, together. The old
+// one gets no longer than one probe would.
+func (a *attempt) lookTwice(ctx context.Context, seen *sight) {
+	a.lookAtBoth(ctx, &seen.start)
+	for a.mayBeStale(seen.start) && waitFor(ctx, streamPoll) {
+		a.lookAtBoth(ctx, &seen.start)
+	}
+	to := seen.start.To
+	seen.done = a.task.Step == failover.StepPromote && to != nil && to.Role == failover.RolePrimary && !to.Frozen
+}
+
+// lookAtBoth keeps the last sight of the target when the time cuts off a look at it: that says nothing new.
+func (a *attempt) lookAtBoth(ctx context.Context, st *failover.Start) {
+	old := make(chan failover.Observation, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(ctx, min(a.timeout/2, a.w.Policy.Probing.Timeout))
+		defer cancel()
+		o, err := a.p.r.out.look(ctx, a.from.Database, a.id)
+		if err != nil {
+			o.Role = failover.RoleUnknown
+		}
+		old <- o
+	}()
+	if to := a.lookAtTarget(ctx); to != nil {
+		st.To = to
+	}
+	if from := <-old; from.Role != failover.RoleUnknown {
+		st.From = &from
+	}
+}
+
+func (a *attempt) lookAtTarget(ctx context.Context) *failover.Observation {
+	o, err := a.p.r.out.look(ctx, a.target.Database, a.id)
+	if err != nil {
+		return nil
+	}
+	return &o
+}
+
+// mayBeStale reports whether the rules are about to hold the promotion back because the target still receives from a
+// database that we do not reach. A replica notices a primary that hangs only after a while, so it is asked again for as
+// long as there is time to look, rather than taking everything back.
+func (a *attempt) mayBeStale(st failover.Start) bool {
+	freeze := a.w.Step(failover.StepFreeze)
+	return st.Step == failover.StepStopReplication && st.From == nil && st.To != nil && st.To.Streaming &&
+		freeze.State != failover.StepDone && !a.w.Force && a.w.Policy.Failover.RequireFence != failover.FenceNever
+}
+
+func waitFor(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// act does the step's work, or its undoing, and reads it back.
+func (a *attempt) act(ctx context.Context) deed {
+	var d deed
+	switch a.task.Step {
+	case failover.StepMaintenanceOn, failover.StepMaintenanceOff:
+		d.output, d.err = a.maintenance().set(ctx, a.wanted(), a.id)
+		return d
+	case failover.StepSwitchDNS, failover.StepVerify:
+		return d
+	}
+	db, err := a.p.r.out.database(a.target.Database, a.id)
+	if err != nil {
+		return deed{err: err}
+	}
+	defer db.Close()
+	undo := a.task.Work == failover.WorkUndo
+	switch {
+	case a.task.Step == failover.StepFreeze && !undo:
+		d.output, d.untold, d.err = freeze(ctx, db)
+	case a.task.Step == failover.StepFreeze && a.step.Prior != priorFrozen:
+		d.output, d.err = unfreeze(ctx, db)
+	case a.task.Step == failover.StepCatchUp && !undo:
+		d.output, d.err = db.CatchUp(ctx)
+	case a.task.Step == failover.StepStopReplication && !undo:
+		d.output, d.err = stopReplication(ctx, db)
+	case a.task.Step == failover.StepStopReplication:
+		d.output, d.err = db.ResumeReplication(ctx)
+	case a.task.Step == failover.StepPromote && !undo:
+		d.output, d.err = promote(ctx, db)
+	}
+	return d
+}
+
+func (a *attempt) maintenance() maintenance {
+	return maintenance{out: a.p.r.out, policy: a.target.Maintenance}
+}
+
+// upSince asks this watcher's own probes.
+func (o Options) upSince(group, app string) time.Time {
+	if o.UpSince == nil {
+		return time.Time{}
+	}
+	return o.UpSince(group, app)
+}

@@ -1,0 +1,164 @@
+package switchover
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
+)
+
+// stuckAt opens a planned switchover and returns when an attempt of a step is open whose hands never end.
+func (w *world) stuckAt(app, verb string, step failover.StepName) {
+	w.app(app, func(a *fakeApp) { a.slow[verb] = time.Hour })
+	w.request()
+	w.until(string(step)+" begins", func(g *failover.GroupState) bool { return g.Switchover.Open() && g.Switchover.Step(step).Open != "" })
+	synctest.Wait()
+}
+
+// crash ends a leader as SIGKILL would: nothing of it is heard any more. Its hands die with it.
+func (w *world) crash(stop func()) {
+	w.journal.set(func(j *fakeJournal) { j.refuse = func(failover.Command) error { return errLost } })
+	stop()
+	w.journal.set(func(j *fakeJournal) { j.refuse = nil })
+	w.journal.elect()
+}
+
+func TestTakeoverWaitsOutTheForeignAttempt(t *testing.T) {
+	for _, tc := range []struct {
+		app, verb string
+		step      failover.StepName
+		wait      time.Duration
+	}{
+		{"main", "on", failover.StepMaintenanceOn, 10 * time.Second},
+		{"standby", "catch_up", failover.StepCatchUp, 30 * time.Second},
+		{"standby", "promote", failover.StepPromote, time.Minute},
+	} {
+		t.Run(tc.verb, func(t *testing.T) {
+			play(t, nil, func(w *world) {
+				stop := w.lead()
+				w.stuckAt(tc.app, tc.verb, tc.step)
+				w.rest(3 * time.Second)
+				old := len(w.called(0))
+				w.crash(stop)
+				w.app(tc.app, func(a *fakeApp) { a.slow[tc.verb] = 0 })
+				began := w.now()
+				defer w.lead()()
+				w.rest(tc.wait - time.Millisecond)
+				wantCalls(t, w.called(old))
+				o := w.ended()
+				want(t, "result", o.Result, failover.ResultDone)
+				want(t, "waited", w.runs(tc.app + " " + tc.verb)[1].at-began, tc.wait)
+				want(t, "attempts", o.Step(tc.step).Attempts, 2)
+			})
+		})
+	}
+}
+
+func TestTakeoverIsAtOnceWhenTheOldLeaderTells(t *testing.T) {
+	play(t, nil, func(w *world) {
+		stop := w.lead()
+		w.stuckAt("standby", "promote", failover.StepPromote)
+		w.journal.deposed(true)
+		w.journal.elect()
+		stop() // its farewell goes to the new leader
+		step := w.journal.State().Groups[group].Switchover.Step(failover.StepPromote)
+		want(t, "open attempt", step.Open, "")
+		list, _ := w.journal.journaled()
+		last := list[len(list)-1]
+		want(t, "farewell", last.Ended[0].Outcome, failover.OutcomeInterrupted)
+		w.app("standby", func(a *fakeApp) { a.slow["promote"] = 0 })
+		began := w.now()
+		defer w.lead()()
+		want(t, "result", w.ended().Result, failover.ResultDone)
+		want(t, "waited", w.runs("standby promote")[1].at-began, 0)
+	})
+}
+
+func TestHandsAreStillBeforeLeadReturns(t *testing.T) {
+	play(t, func(g *failover.Group) { hook(g, failover.StepFreeze, "before", "stubborn") }, func(w *world) {
+		moving := false
+		w.onHook("stubborn", func(ctx context.Context) (int, error) { // takes a second to die
+			moving = true
+			<-ctx.Done()
+			<-time.After(time.Second)
+			moving = false
+			return -1, ctx.Err()
+		})
+		stop := w.lead()
+		w.request()
+		w.until("freeze begins", func(g *failover.GroupState) bool { return g.Switchover.Step(failover.StepFreeze).Open != "" })
+		synctest.Wait()
+		want(t, "hook runs", moving, true)
+		stop()
+		want(t, "hands move after Lead", moving, false)
+		step := w.journal.State().Groups[group].Switchover.Step(failover.StepFreeze)
+		want(t, "open attempt", step.Open, "")
+		want(t, "tries", step.Tries, 0)
+		if !strings.HasPrefix(step.Error, "called off") {
+			t.Errorf("error is %q", step.Error)
+		}
+	})
+}
+
+// The start is in the log, but leadership ends before its answer is back: it is given up in the log as well, so that the
+// next leader, or this one again in the same term, goes on at once.
+func TestStartThatCommitsWhileLeadershipEndsIsGivenUp(t *testing.T) {
+	play(t, nil, func(w *world) {
+		stop := w.lead()
+		w.journal.set(func(j *fakeJournal) { j.delay = 100 * time.Millisecond })
+		w.journal.Begin(failover.Command{By: "uid:0", Request: &failover.Request{Group: group}})
+		w.until("open", func(g *failover.GroupState) bool { return g.Switchover.Open() })
+		w.rest(50 * time.Millisecond) // the first start is on its way
+		stop()
+		step := w.journal.State().Groups[group].Switchover.Step(failover.StepMaintenanceOn)
+		want(t, "attempts", step.Attempts, 1)
+		want(t, "open attempt", step.Open, "")
+		want(t, "calls of on", len(w.runs("main on")), 0)
+		w.journal.set(func(j *fakeJournal) { j.delay = 0 })
+		defer w.lead()()
+		want(t, "result", w.ended().Result, failover.ResultDone)
+	})
+}
+
+func TestLeadReturnsThoughTheLogHangs(t *testing.T) {
+	play(t, nil, func(w *world) {
+		stop := w.lead()
+		w.journal.set(func(j *fakeJournal) { j.delay = time.Hour })
+		w.journal.Begin(failover.Command{By: "uid:0", Request: &failover.Request{Group: group}})
+		w.rest(time.Hour + time.Second) // the request is in, the first start is on its way
+		began := w.now()
+		stop()
+		if took := w.now() - began; took > 2*farewell {
+			t.Errorf("Lead returned after %s", took)
+		}
+	})
+}
+
+// An earlier leader's hands may still be fencing the app that a switchover is about to open.
+func TestTakeoverWaitsOutAForeignKeeper(t *testing.T) {
+	play(t, nil, func(w *world) {
+		stop := w.lead()
+		w.kill()
+		w.ended() // main is marked
+		w.see("main", failover.VerdictUp)
+		w.app("main", func(a *fakeApp) { a.dead = false; a.role = failover.RoleReplica; a.slow["on"] = time.Hour })
+		w.until("the keeper's hands are there", func(g *failover.GroupState) bool { return g.Apps["main"].Mark.Open != nil })
+		w.crash(stop)
+		w.app("main", func(a *fakeApp) { a.slow["on"] = 0; a.maintenance = true })
+		began := w.now()
+		w.must(failover.Command{By: "uid:0", Request: &failover.Request{Group: group, Force: true}})
+		g := w.journal.State().Groups[group]
+		want(t, "target", g.Switchover.To, "main")
+		old := len(w.called(0))
+		defer w.lead()()
+		w.ended()
+		for _, c := range w.called(old) {
+			if strings.HasPrefix(c, "main ") && w.runs(c)[0].at < began+10*time.Second {
+				t.Errorf("%s while the old keeper's hands may move", c)
+			}
+		}
+	})
+}
