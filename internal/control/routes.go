@@ -1,0 +1,190 @@
+package control
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/watchover-ha/watchover/pkg/client"
+)
+
+// handler answers one request: with a body and its HTTP status, or with an error reply.
+type handler func(r *http.Request) (int, any, *client.Error)
+
+// routes is the API. Methods are told apart here and not in the patterns, so that a wrong one gets an error in JSON
+// like every other.
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	get := func(h handler) map[string]handler { return map[string]handler{http.MethodGet: h} }
+	post := func(h handler) map[string]handler { return map[string]handler{http.MethodPost: s.changing(h)} }
+	for pattern, methods := range map[string]map[string]handler{
+		"/v1/status":                    get(s.status),
+		"/v1/history":                   get(s.history),
+		"/v1/pause":                     post(s.pause),
+		"/v1/resume":                    post(s.resume),
+		"/v1/groups/{group}":            get(s.group),
+		"/v1/groups/{group}/explain":    get(s.explain),
+		"/v1/groups/{group}/switchover": post(s.switchover),
+		"/v1/groups/{group}/abort":      post(s.abort),
+		"/v1/groups/{group}/retry":      post(s.retry),
+		"/v1/groups/{group}/ack":        post(s.ack),
+		"/v1/groups/{group}/pause":      post(s.pause),
+		"/v1/groups/{group}/resume":     post(s.resume),
+	} {
+		mux.Handle(pattern, dispatch(methods))
+	}
+	for _, pattern := range []string{
+		"/v1/events", "/v1/policy", "/v1/members", "/v1/members/{name...}",
+		"/v1/groups/{group}/rehearse", "/v1/groups/{group}/reprotect",
+	} {
+		mux.HandleFunc(pattern, notBuilt)
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, fail(client.CodeNotFound, "try GET /v1/status", "cannot find %s: there is no such path", r.URL.Path))
+	})
+	return mux
+}
+
+// notBuilt answers for the paths of the interface that this version does not have yet.
+func notBuilt(w http.ResponseWriter, r *http.Request) {
+	writeError(w, fail(client.CodeNotFound, "", "cannot serve %s %s: it is not built yet", r.Method, r.URL.Path))
+}
+
+func dispatch(methods map[string]handler) http.HandlerFunc {
+	allow := strings.Join(slices.Sorted(maps.Keys(methods)), ", ")
+	return func(w http.ResponseWriter, r *http.Request) {
+		h, ok := methods[r.Method]
+		if !ok {
+			e := fail(client.CodeInvalid, "use "+allow, "cannot %s %s: the method is not allowed", r.Method, r.URL.Path)
+			e.Status = http.StatusMethodNotAllowed
+			w.Header().Set("Allow", allow)
+			writeError(w, e)
+			return
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		status, body, e := h(r)
+		if e != nil {
+			writeError(w, e)
+			return
+		}
+		writeJSON(w, status, body)
+	}
+}
+
+// changing lets only those through who may change things, before anything of the request is read.
+func (s *Server) changing(h handler) handler {
+	return func(r *http.Request) (int, any, *client.Error) {
+		if uid := caller(r); !s.mayChange(uid) {
+			s.log.Warn().Uint32("uid", uid).Str("path", r.URL.Path).Msg("change refused: caller is no operator")
+			return 0, nil, fail(client.CodeNotAllowed, "root, the daemon's own user and watcher.operators may change things",
+				"cannot %s %s: uid %d is not allowed to change things", r.Method, r.URL.Path, uid)
+		}
+		return h(r)
+	}
+}
+
+func (s *Server) status(r *http.Request) (int, any, *client.Error) {
+	if e := onlyQuery(r, "wait"); e != nil {
+		return 0, nil, e
+	}
+	if text := r.URL.Query().Get("wait"); text != "" {
+		index, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			return 0, nil, fail(client.CodeInvalid, "wait takes the index of a status", "cannot wait for %q: it is no index", text)
+		}
+		s.await(r.Context(), index+1, longestWait)
+	}
+	return http.StatusOK, snapshot(s.backend.State(), s.backend.Local(), time.Now()), nil
+}
+
+func (s *Server) group(r *http.Request) (int, any, *client.Error) {
+	name := r.PathValue("group")
+	view, ok := groupView(s.backend.State(), s.backend.Local(), name, time.Now())
+	if !ok {
+		return 0, nil, noGroup(name)
+	}
+	return http.StatusOK, view, nil
+}
+
+func (s *Server) explain(r *http.Request) (int, any, *client.Error) {
+	name := r.PathValue("group")
+	explanation, ok := s.backend.State().Explain(name)
+	if !ok {
+		return 0, nil, noGroup(name)
+	}
+	return http.StatusOK, explanationView(explanation, s.backend.Local(), time.Now()), nil
+}
+
+// Bounds of a history reply.
+const (
+	historyDefault = 10
+	historyMost    = 100
+)
+
+func (s *Server) history(r *http.Request) (int, any, *client.Error) {
+	if e := onlyQuery(r, "group", "n"); e != nil {
+		return 0, nil, e
+	}
+	n := historyDefault
+	if text := r.URL.Query().Get("n"); text != "" {
+		var err error
+		if n, err = strconv.Atoi(text); err != nil || n < 1 || n > historyMost {
+			return 0, nil, fail(client.CodeInvalid, fmt.Sprintf("n is a number from 1 to %d", historyMost), "cannot list %q switchovers", text)
+		}
+	}
+	state, group := s.backend.State(), r.URL.Query().Get("group")
+	if group != "" && state.Groups[group] == nil {
+		return 0, nil, noGroup(group)
+	}
+	return http.StatusOK, historyView(state, group, n), nil
+}
+
+// onlyQuery refuses parameters that would be silently ignored.
+func onlyQuery(r *http.Request, known ...string) *client.Error {
+	for name := range r.URL.Query() {
+		if !slices.Contains(known, name) {
+			return fail(client.CodeInvalid, "known are "+strings.Join(known, ", "), "cannot use parameter %q: there is none of that name", name)
+		}
+	}
+	return nil
+}
+
+// readBody decodes the request's body strictly into v; no body leaves v as it is.
+func readBody(r *http.Request, v any) *client.Error {
+	decoder := json.NewDecoder(r.Body)
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(v)
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	if err == nil {
+		if _, err = decoder.Token(); errors.Is(err, io.EOF) {
+			return nil
+		}
+		err = errors.Join(errors.New("there is more than one JSON value"), tooLarge(err))
+	}
+	if e := tooLarge(err); e != nil {
+		return fail(client.CodeInvalid, "", "cannot read body: it is larger than %d bytes", maxBody)
+	}
+	if wrong := new(json.UnmarshalTypeError); errors.As(err, &wrong) {
+		return fail(client.CodeInvalid, "", "cannot read body: %s is of the wrong type: %s", cmp.Or(wrong.Field, "it"), wrong.Value)
+	}
+	return fail(client.CodeInvalid, "", "cannot read body: %s", strings.TrimPrefix(err.Error(), "json: "))
+}
+
+// tooLarge is err if it says that the body is larger than allowed, else nil.
+func tooLarge(err error) error {
+	var limit *http.MaxBytesError
+	if errors.As(err, &limit) {
+		return err
+	}
+	return nil
+}
