@@ -1,0 +1,79 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/watchover-ha/watchover/internal/control"
+	"github.com/watchover-ha/watchover/pkg/failover"
+)
+
+// stuckAfter is how long the log may stand behind what is committed before readiness says so.
+const stuckAfter = 5 * time.Second
+
+// backend is the daemon as the socket sees it.
+type backend struct{ d *Daemon }
+
+func (b backend) State() *failover.State { return b.d.node.State() }
+func (b backend) Watch() <-chan struct{} { return b.d.node.Watch() }
+
+func (b backend) Propose(ctx context.Context, c failover.Command) (failover.Result, error) {
+	return b.d.propose(ctx, c)
+}
+
+// Local is what only this watcher knows.
+func (b backend) Local() control.Local {
+	d, status := b.d, b.d.node.Status()
+	file := d.configured()
+	l := control.Local{
+		Watcher: d.node.Name(), Version: d.o.Version, Cluster: file.Cluster.Name, Leader: status.Leader, Term: status.Term,
+		CommitIndex: status.CommitIndex, AppliedIndex: status.AppliedIndex, HasQuorum: status.HasQuorum,
+		Watchers: map[string]control.WatcherLocal{}, Databases: map[string]map[string]failover.Observation{},
+		Probes: map[string]map[string][]control.ProbeLocal{},
+	}
+	state := d.node.State()
+	isolated, since := d.node.Isolation()
+	if !l.HasQuorum {
+		l.NoQuorumFor = since
+	}
+	if state.Policy != nil {
+		l.Isolated = isolated && since >= state.Policy.Zone.Isolation.After
+		l.FileDiffers = !state.Policy.Equal(&file.Policy)
+		b.databases(&l, state)
+		if since >= stuckAfter && status.CommitIndex > status.AppliedIndex {
+			l.Stuck = fmt.Sprintf("applied up to %d of %d for %s", status.AppliedIndex, status.CommitIndex, since.Round(time.Second))
+		}
+	}
+	for _, p := range status.Peers {
+		l.Watchers[p.Name] = control.WatcherLocal{Address: p.Address, State: p.State, Silent: p.Silent, Version: p.Version}
+	}
+	for _, v := range d.prober.Verdicts() {
+		if l.Probes[v.Group] == nil {
+			l.Probes[v.Group] = map[string][]control.ProbeLocal{}
+		}
+		for _, name := range sortedKeys(v.Probes) {
+			r := v.Probes[name]
+			l.Probes[v.Group][v.App] = append(l.Probes[v.Group][v.App], control.ProbeLocal{Name: name, Up: r.Verdict == failover.VerdictUp, Reason: r.Reason, Since: r.At})
+		}
+	}
+	for _, c := range d.prober.Certificates() {
+		l.Certificates = append(l.Certificates, control.Certificate{Name: c.Group + "/" + c.App + "/" + c.Probe, Expires: c.Expires})
+	}
+	return l
+}
+
+func (b backend) databases(l *control.Local, state *failover.State) {
+	for _, g := range state.Policy.Groups {
+		for _, app := range g.Apps {
+			s, ok := b.d.observer.Sight(g.Name, app.Name)
+			if !ok || s.Database == nil {
+				continue
+			}
+			if l.Databases[g.Name] == nil {
+				l.Databases[g.Name] = map[string]failover.Observation{}
+			}
+			l.Databases[g.Name][app.Name] = *s.Database
+		}
+	}
+}

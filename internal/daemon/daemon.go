@@ -1,0 +1,240 @@
+// Package daemon is the only place where the parts of a watcher meet. It builds them from the configuration, carries
+// what one says to the other (verdicts to the cluster, states to the name server), runs them, and stops them in order.
+// It holds no rule: those are in pkg/failover.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/rs/zerolog"
+
+	"github.com/watchover-ha/watchover/internal/cluster"
+	"github.com/watchover-ha/watchover/internal/config"
+	"github.com/watchover-ha/watchover/internal/control"
+	"github.com/watchover-ha/watchover/internal/guard"
+	"github.com/watchover-ha/watchover/internal/nameserver"
+	"github.com/watchover-ha/watchover/internal/probe"
+	"github.com/watchover-ha/watchover/internal/switchover"
+	"github.com/watchover-ha/watchover/pkg/failover"
+)
+
+// Options are what a daemon is built from.
+type Options struct {
+	ConfigPath string
+	Version    string
+	Log        zerolog.Logger
+}
+
+// Daemon is one watcher.
+type Daemon struct {
+	o     Options
+	log   zerolog.Logger
+	start time.Time
+
+	guard    *guard.Guard
+	node     *cluster.Node
+	prober   *probe.Prober
+	observer *switchover.Observer
+	runner   *switchover.Runner
+	dns      *nameserver.Server
+	control  *control.Server
+	web      *control.Web // nil: http_listen is off
+	desk     *desk
+
+	mu   sync.Mutex   // guards file and base
+	file *config.File // as last read
+	base *config.File // as last read, but for files whose proposal failed: what a change is measured against
+}
+
+// New builds a watcher and binds its addresses. Whatever it opened is closed again if it fails.
+func New(o Options) (*Daemon, error) {
+	file, err := LoadConfig(o.ConfigPath)
+	if err != nil {
+		return nil, err
+	}
+	d := &Daemon{o: o, log: o.Log.With().Str("watcher", file.Watcher.Name).Logger(), start: time.Now(), file: file, base: file}
+	if err := d.build(file); err != nil {
+		return nil, errors.Join(err, d.release())
+	}
+	for _, warning := range file.Warnings {
+		d.log.Warn().Str("file", o.ConfigPath).Msg(warning)
+	}
+	return d, nil
+}
+
+func (d *Daemon) build(f *config.File) error {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	d.guard = guard.New(guard.Options{Log: d.part("guard")})
+	d.desk = newDesk(d)
+	hands := switchover.Options{Watcher: f.Watcher.Name, Dir: f.Dir, Run: d.program, Log: d.part("switchover"), UpSince: d.desk.upSince}
+	d.runner = switchover.New(hands)
+	d.observer = switchover.NewObserver(hands, d.desk.sighted)
+	var err error
+	if d.prober, err = probe.New(probe.Options{
+		Watcher: f.Watcher.Name, Dir: f.Dir, Exec: d.probeProgram, OnChange: d.desk.verdict, OnFirstFailure: d.desk.firstFailure,
+		Log: d.part("probe"), Registerer: registry,
+	}); err != nil {
+		return err
+	}
+	if d.node, err = cluster.Open(d.clusterOptions(f, registry)); err != nil {
+		return err
+	}
+	if d.dns, err = nameserver.New(nameserver.Options{Listen: f.Watcher.DNSListen, Log: d.part("nameserver"), Registerer: registry, Isolation: d.node.Isolation}); err != nil {
+		return err
+	}
+	if d.control, err = control.Listen(control.Options{Path: f.Watcher.Socket, Group: f.Watcher.SocketGroup, Operators: f.Watcher.Operators, Backend: backend{d}, Log: d.part("control")}); err != nil {
+		return err
+	}
+	if err := control.Register(registry, backend{d}); err != nil {
+		return err
+	}
+	if f.Watcher.HTTPListen == "" {
+		return nil
+	}
+	d.web, err = control.ListenWeb(control.WebOptions{Listen: f.Watcher.HTTPListen, Backend: backend{d}, Gatherer: registry, Log: d.part("http")})
+	return err
+}
+
+func (d *Daemon) clusterOptions(f *config.File, registry prometheus.Registerer) cluster.Options {
+	o := cluster.Options{
+		Name: f.Watcher.Name, Cluster: f.Cluster.Name, Listen: f.Watcher.Listen, DataDir: f.Watcher.DataDir, Version: d.o.Version,
+		Log: d.part("cluster"), Registerer: registry, Overdue: d.prober.Overdue, Lead: d.lead, OnPoke: d.prober.Poke,
+		Bootstrap: func() failover.Policy { return d.configured().Policy },
+		Timing: cluster.Timing{Heartbeat: f.Cluster.Timing.Heartbeat, Election: f.Cluster.Timing.Election,
+			Lease: f.Cluster.Timing.Lease, CommitTimeout: f.Cluster.Timing.Commit},
+	}
+	for _, name := range sortedKeys(f.Cluster.Watchers) {
+		m := f.Cluster.Watchers[name]
+		peer := cluster.Peer{Name: name, Address: m.Address}
+		for _, ip := range m.DNS {
+			peer.DNS = append(peer.DNS, ip.String())
+		}
+		o.Peers = append(o.Peers, peer)
+	}
+	return o
+}
+
+// staleOrder is how old an order may be, by the clocks of whoever proposed it and of this watcher, when a new leader finds it
+// with nothing done. Orders are never queued; one that reached the log just as the quorum broke would be one.
+const staleOrder = 15 * time.Second
+
+// lead is what this watcher does beside everything else while it leads.
+func (d *Daemon) lead(ctx context.Context, l cluster.Leadership) {
+	d.abortStale(ctx, l)
+	d.runner.Lead(ctx, leading{Node: d.node, l: l})
+}
+
+// abortStale takes back switchovers that a person asked for long ago and that nobody has begun. The clocks may differ; a
+// wrong guess costs an order that has to be given again, since nothing has been touched.
+func (d *Daemon) abortStale(ctx context.Context, l cluster.Leadership) {
+	for _, w := range staleOrders(d.node.State(), time.Now()) {
+		result, err := l.Propose(ctx, failover.Command{By: "watcher:" + d.node.Name(), Abort: &failover.GroupOrder{Group: w.Group}})
+		d.log.Warn().Err(err).Str("group", w.Group).Uint64("switchover", w.ID).Bool("accepted", result.Accepted).
+			Msg("an old order had not been begun when leadership was lost, it is taken back")
+	}
+}
+
+func staleOrders(state *failover.State, now time.Time) (stale []*failover.Switchover) {
+	for _, name := range state.GroupNames() {
+		w := state.Groups[name].Switchover
+		if w.Open() && w.Untouched() && w.Kind != failover.KindFailover && now.Sub(w.StartedAt) >= staleOrder {
+			stale = append(stale, w)
+		}
+	}
+	return stale
+}
+
+// leading is the journal as the runner sees it.
+type leading struct {
+	*cluster.Node
+	l cluster.Leadership
+}
+
+func (l leading) Begin(c failover.Command) func(context.Context) (failover.Result, error) {
+	return l.l.ProposeAsync(c)
+}
+
+// Run watches until ctx ends or a part fails. Parts are stopped in the reverse order of what they need: first nobody can
+// give orders, then leadership is handed over, then eyes and hands rest; the name server answers until the end.
+func (d *Daemon) Run(ctx context.Context) error {
+	d.log.Info().Str("version", d.o.Version).Str("cluster", d.configured().Cluster.Name).Str("config", d.o.ConfigPath).Msg("watcher starts")
+	var parts lifecycle
+	parts.add("name server", d.dns.Run)
+	parts.add("desk", d.desk.run)
+	parts.add("probes", d.prober.Run)
+	parts.add("observer", func(ctx context.Context) error { d.observer.Follow(ctx, d.node); return nil })
+	parts.add("cluster", d.node.Run)
+	parts.add("socket", d.control.Serve)
+	if d.web != nil {
+		parts.add("http", d.web.Serve)
+	}
+	err := parts.run(ctx, d.log)
+	d.guard.Close()
+	d.log.Info().Dur("after", time.Since(d.start)).Msg("watcher has stopped")
+	return err
+}
+
+// release closes what New opened before it failed.
+func (d *Daemon) release() error {
+	ended, cancel := context.WithCancel(context.Background())
+	cancel()
+	var errs []error
+	if d.control != nil {
+		errs = append(errs, d.control.Serve(ended))
+	}
+	if d.dns != nil {
+		d.dns.Close()
+	}
+	if d.node != nil {
+		errs = append(errs, d.node.Run(ended))
+	}
+	if d.guard != nil {
+		d.guard.Close()
+	}
+	return errors.Join(errs...)
+}
+
+func (d *Daemon) part(name string) zerolog.Logger { return d.log.With().Str("part", name).Logger() }
+
+func (d *Daemon) configured() *config.File {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.file
+}
+
+// program runs an action, hook or database program under the guard.
+func (d *Daemon) program(ctx context.Context, p switchover.Process) ([]byte, int, error) {
+	r, err := d.guard.Run(ctx, guard.Command{Argv: p.Argv, Env: p.Env, Dir: p.Dir, Stdin: p.Stdin})
+	return r.Output, r.ExitCode, err
+}
+
+// probeProgram runs an exec probe under the guard.
+func (d *Daemon) probeProgram(ctx context.Context, argv, env []string) ([]byte, int, error) {
+	f := d.configured()
+	argv = append([]string{config.Resolve(f.Dir, argv[0])}, argv[1:]...)
+	env = append([]string{"PATH=" + os.Getenv("PATH"), "LANG=" + os.Getenv("LANG")}, env...)
+	r, err := d.guard.Run(ctx, guard.Command{Argv: argv, Env: env, Dir: f.Dir})
+	return r.Output, r.ExitCode, err
+}
+
+// LoadConfig reads a watcher's file and checks it with everything that the parts know about their own keys.
+func LoadConfig(path string) (*config.File, error) {
+	f, err := checks().Load(path)
+	if err != nil {
+		return nil, err
+	}
+	for i := range f.Policy.Groups {
+		if err := switchover.Check(&f.Policy.Groups[i]); err != nil {
+			return nil, fmt.Errorf("cannot use %s: %w", path, err)
+		}
+	}
+	return f, nil
+}

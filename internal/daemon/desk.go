@@ -1,0 +1,341 @@
+package daemon
+
+import (
+	"context"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/watchover-ha/watchover/internal/config"
+	"github.com/watchover-ha/watchover/internal/probe"
+	"github.com/watchover-ha/watchover/internal/switchover"
+	"github.com/watchover-ha/watchover/pkg/failover"
+)
+
+// lookAgain is how often the desk looks for what nobody tells it: files that came or went.
+const lookAgain = 30 * time.Second
+
+// desk carries news between the parts: from eyes to cluster, from the log's states to eyes and voice.
+type desk struct {
+	d     *Daemon
+	news  chan struct{} // one slot: something is to be reported
+	found uint64        // last index of the log when this process began; of run alone
+
+	mu        sync.Mutex // guards what follows
+	verdicts  map[appName]probe.Verdict
+	sights    map[appName]switchover.Sight // as last told: mere numbers are no news
+	revisions map[appName]uint64           // of the app's role and probes, as last aimed at
+	up        map[appName]time.Time        // since when this watcher's verdict is up
+	failing   map[string]string            // group: writer whose probes have begun to fail
+	about     failover.About
+}
+
+type appName struct{ group, app string }
+
+func newDesk(d *Daemon) *desk {
+	return &desk{
+		d: d, news: make(chan struct{}, 1), verdicts: map[appName]probe.Verdict{}, sights: map[appName]switchover.Sight{},
+		revisions: map[appName]uint64{}, up: map[appName]time.Time{}, failing: map[string]string{}, about: failover.About{Version: d.o.Version},
+	}
+}
+
+// run reacts to states and news until ctx ends.
+func (k *desk) run(ctx context.Context) error {
+	voice := newVoice(k.d)
+	var told uint64
+	k.found = k.d.node.Found()
+	files := time.NewTicker(lookAgain)
+	defer files.Stop()
+	served := make(chan uint64, 1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		voice.confirm(ctx, served)
+	}()
+	defer func() { <-done }()
+	targets := ""
+	var recheck <-chan time.Time // kept across news: they may come more often than it ticks
+	for {
+		changed := k.d.node.Watch()
+		state := k.d.node.State()
+		if state.Policy != nil {
+			voice.publish(state)
+			targets = k.aim(state, targets)
+			k.noteFile(state)
+			k.noteWriters(state)
+			told = k.tell(state, told)
+		}
+		k.report()
+		if recheck == nil && k.anyFails() {
+			recheck = time.After(time.Second)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-changed:
+		case <-k.news:
+		case <-files.C:
+			targets = ""
+		case index := <-served:
+			k.mu.Lock()
+			k.about.Served = index
+			k.mu.Unlock()
+		case <-recheck:
+			recheck = nil
+			k.noteRecovery()
+		}
+	}
+}
+
+// verdict takes a new verdict from the probes.
+func (k *desk) verdict(v probe.Verdict) {
+	name := appName{v.Group, v.App}
+	k.mu.Lock()
+	k.verdicts[name] = v
+	if v.Verdict != failover.VerdictUp {
+		delete(k.up, name)
+	} else if k.up[name].IsZero() {
+		k.up[name] = time.Now()
+	}
+	k.mu.Unlock()
+	k.wake()
+}
+
+func (k *desk) sighted(s switchover.Sight) {
+	k.mu.Lock()
+	k.sights[appName{s.Group, s.App}] = s
+	k.mu.Unlock()
+	k.wake()
+}
+
+// firstFailure makes the other watchers look at once.
+func (k *desk) firstFailure(group, app string) {
+	k.d.node.FirstFailure(group, app)
+	k.noteOutage(k.d.node.State(), group, app)
+	k.wake()
+}
+
+// noteOutage begins a writer's outage as far as the evidence on its replicas goes.
+func (k *desk) noteOutage(state *failover.State, group, app string) {
+	g := state.Groups[group]
+	if g == nil || g.Writer != app {
+		return
+	}
+	k.mu.Lock()
+	_, already := k.failing[group]
+	k.failing[group] = app
+	k.mu.Unlock()
+	if !already {
+		k.d.observer.Failing(group, time.Now())
+	}
+}
+
+// noteWriters ends an outage whose writer is no longer the writer, and begins one whose writer is down without a first
+// failure having been told: it was not up before, as after this watcher was frozen.
+func (k *desk) noteWriters(state *failover.State) {
+	k.endOutages(func(group, writer string) bool {
+		g := state.Groups[group]
+		return g == nil || g.Writer != writer
+	})
+	k.mu.Lock()
+	var down []appName
+	for name, v := range k.verdicts {
+		if v.Verdict == failover.VerdictDown {
+			down = append(down, name)
+		}
+	}
+	k.mu.Unlock()
+	for _, name := range down {
+		k.noteOutage(state, name.group, name.app)
+	}
+}
+
+// noteRecovery ends an outage whose writer's probes all succeed again, verdict or not.
+func (k *desk) noteRecovery() {
+	well := map[appName]bool{}
+	for _, v := range k.d.prober.Verdicts() {
+		ok := v.Verdict == failover.VerdictUp
+		for _, p := range v.Probes {
+			ok = ok && p.Verdict == failover.VerdictUp
+		}
+		well[appName{v.Group, v.App}] = ok
+	}
+	k.endOutages(func(group, writer string) bool { return well[appName{group, writer}] })
+}
+
+func (k *desk) endOutages(over func(group, writer string) bool) {
+	var ended []string
+	k.mu.Lock()
+	for group, writer := range k.failing {
+		if over(group, writer) {
+			ended = append(ended, group)
+			delete(k.failing, group)
+		}
+	}
+	k.mu.Unlock()
+	for _, group := range ended {
+		k.d.observer.Failing(group, time.Time{})
+	}
+}
+
+// anyFails reports whether some writer's probes fail. Then it is looked again, since nobody tells when a single failure
+// has passed.
+func (k *desk) anyFails() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.failing) > 0
+}
+
+func (k *desk) upSince(group, app string) time.Time {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.up[appName{group, app}]
+}
+
+func (k *desk) wake() {
+	select {
+	case k.news <- struct{}{}:
+	default:
+	}
+}
+
+// report hands the cluster everything that this watcher has to say; it sends on what is new.
+func (k *desk) report() { k.d.node.Report(k.collect()) }
+
+// collect puts what the probes and the observer say of an app into one report.
+func (k *desk) collect() ([]failover.Report, failover.About) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	reports := make([]failover.Report, 0, len(k.verdicts))
+	for name, v := range k.verdicts {
+		r := failover.Report{
+			Group: v.Group, App: v.App, Revision: v.Revision, Verdict: v.Verdict, Reason: v.Reason, Since: v.Since.UTC(), Maintenance: failover.SwitchUnknown,
+		}
+		if v.Probe != "" && v.Reason != "" {
+			r.Reason = v.Probe + ": " + v.Reason
+		}
+		if s, ok := k.sights[name]; ok {
+			r.Maintenance, r.Database = s.Maintenance, s.Database
+		}
+		if !v.Expires.IsZero() {
+			expires := v.Expires.UTC()
+			r.Expires = &expires
+		}
+		reports = append(reports, r)
+	}
+	return reports, k.about
+}
+
+// aim points the probes at what the state says: an app's probes, or its standby probes while it is not active.
+func (k *desk) aim(state *failover.State, last string) string {
+	key := aimKey(state)
+	if key == last {
+		return last
+	}
+	var targets []probe.Target
+	known := map[appName]bool{}
+	for _, g := range state.Policy.Groups {
+		for _, app := range g.Apps {
+			probes := app.Probes
+			if app.Name != state.Groups[g.Name].Active && len(app.StandbyProbes) > 0 {
+				probes = app.StandbyProbes
+			}
+			targets = append(targets, probe.Target{Group: g.Name, App: app.Name, Revision: state.Groups[g.Name].Apps[app.Name].Revision,
+				Probes: probes, Probing: g.Probing, Witnesses: g.Failover.Witnesses})
+			known[appName{g.Name, app.Name}] = true
+		}
+	}
+	k.forgetBut(known)
+	k.lookAnew(targets)
+	if err := k.d.prober.SetTargets(targets); err != nil {
+		k.d.log.Error().Err(err).Msg("cannot probe everything that the policy names")
+	}
+	k.noteMissing(state.Policy)
+	return key
+}
+
+// lookAnew drops the sights of apps whose role or probes have changed.
+func (k *desk) lookAnew(targets []probe.Target) {
+	for _, t := range targets {
+		name := appName{t.Group, t.App}
+		k.mu.Lock()
+		changed := k.revisions[name] != t.Revision
+		k.revisions[name] = t.Revision
+		if changed {
+			delete(k.sights, name)
+		}
+		k.mu.Unlock()
+		if changed {
+			k.d.observer.Anew(t.Group, t.App)
+		}
+	}
+}
+
+func (k *desk) forgetBut(known map[appName]bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for name := range k.verdicts {
+		if !known[name] {
+			delete(k.verdicts, name)
+			delete(k.sights, name)
+			delete(k.up, name)
+			delete(k.revisions, name)
+		}
+	}
+}
+
+// noteMissing looks which files of the policy this watcher lacks.
+func (k *desk) noteMissing(p *failover.Policy) {
+	dir := k.d.configured().Dir
+	var missing []failover.MissingFile
+	for _, g := range p.Groups {
+		for _, file := range config.Missing(failover.Policy{Zone: failover.Zone{Name: p.Zone.Name}, Groups: []failover.Group{g}}, dir) {
+			missing = append(missing, failover.MissingFile{Group: g.Name, File: file})
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if !reflect.DeepEqual(missing, k.about.Missing) {
+		k.about.Missing = missing
+		for _, m := range missing {
+			k.d.log.Warn().Str("group", m.Group).Str("file", m.File).Msg("a file that the policy names is missing on this watcher")
+		}
+	}
+}
+
+// noteFile compares this watcher's file with the policy in force.
+func (k *desk) noteFile(state *failover.State) {
+	differs := !state.Policy.Equal(&k.d.configured().Policy)
+	k.mu.Lock()
+	k.about.Differs = differs
+	k.mu.Unlock()
+}
+
+// tell logs the events that this state brought: one line for each thing that a person would retell.
+func (k *desk) tell(state *failover.State, told uint64) uint64 {
+	if state.Index <= k.found {
+		return state.EventSeq // replayed after a restart: told before
+	}
+	for _, e := range state.Events {
+		if e.Seq <= told {
+			continue
+		}
+		line := k.d.log.Info()
+		switch e.Type {
+		case "halted", "blocked", "undo_kept", "marked", "step_failed", "refused":
+			line = k.d.log.Warn()
+		}
+		line = line.Str("event", e.Type).Uint64("seq", e.Seq)
+		if e.Group != "" {
+			line = line.Str("group", e.Group)
+		}
+		if e.App != "" {
+			line = line.Str("app", e.App)
+		}
+		for _, key := range sortedKeys(e.Data) {
+			line = line.Str(key, e.Data[key])
+		}
+		line.Msg(e.Text)
+	}
+	return state.EventSeq
+}

@@ -1,0 +1,177 @@
+package daemon
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"github.com/watchover-ha/watchover/internal/config"
+	"github.com/watchover-ha/watchover/internal/probe"
+	"github.com/watchover-ha/watchover/internal/switchover"
+	"github.com/watchover-ha/watchover/pkg/failover"
+)
+
+var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.FixedZone("CET", 3600))
+
+func emptyDesk(dir string) *desk {
+	return newDesk(&Daemon{o: Options{Version: "0.1.0"}, log: zerolog.Nop(), file: &config.File{Dir: dir}})
+}
+
+func TestReportMergesVerdictAndSight(t *testing.T) {
+	k := emptyDesk("/")
+	database := &failover.Observation{Role: failover.RolePrimary}
+	k.sighted(switchover.Sight{Group: "shop", App: "main", Maintenance: failover.SwitchOff, Database: database})
+	if reports, _ := k.collect(); len(reports) != 0 {
+		t.Errorf("an app without a verdict is reported: %+v", reports)
+	}
+	k.verdict(probe.Verdict{Group: "shop", App: "main", Revision: 7, Verdict: failover.VerdictDown, Reason: "connection refused", Probe: "http", Since: noon, Expires: noon})
+	reports, about := k.collect()
+	expires := noon.UTC()
+	want := []failover.Report{{Group: "shop", App: "main", Revision: 7, Verdict: failover.VerdictDown, Reason: "http: connection refused",
+		Since: noon.UTC(), Maintenance: failover.SwitchOff, Database: database, Expires: &expires}}
+	if !reflect.DeepEqual(reports, want) {
+		t.Errorf("got  %+v\nwant %+v", reports, want)
+	}
+	if about.Version != "0.1.0" {
+		t.Errorf("version %q", about.Version)
+	}
+	k.verdict(probe.Verdict{Group: "shop", App: "other", Verdict: failover.VerdictUnknown, Reason: "no witness", Since: noon})
+	reports, _ = k.collect()
+	i := slices.IndexFunc(reports, func(r failover.Report) bool { return r.App == "other" })
+	if r := reports[i]; r.Reason != "no witness" || r.Maintenance != failover.SwitchUnknown || r.Database != nil || r.Expires != nil {
+		t.Errorf("an app never seen: %+v", r)
+	}
+	k.forgetBut(map[appName]bool{{"shop", "main"}: true})
+	if reports, _ = k.collect(); len(reports) != 1 || reports[0].App != "main" {
+		t.Errorf("an app that is gone is reported: %+v", reports)
+	}
+}
+
+func TestUpSinceIsOfTheWholeTime(t *testing.T) {
+	k := emptyDesk("/")
+	say := func(v failover.Verdict) time.Time {
+		k.verdict(probe.Verdict{Group: "shop", App: "main", Verdict: v})
+		return k.upSince("shop", "main")
+	}
+	if !say(failover.VerdictDown).IsZero() {
+		t.Error("up since though it is down")
+	}
+	first := say(failover.VerdictUp)
+	if first.IsZero() || say(failover.VerdictUp) != first {
+		t.Error("a second verdict up begins anew")
+	}
+	if !say(failover.VerdictUnknown).IsZero() {
+		t.Error("up since though nobody knows")
+	}
+	if again := say(failover.VerdictUp); !again.After(first) {
+		t.Errorf("came back at %s, was up since %s", again, first)
+	}
+}
+
+func TestNewsFitInOneSlot(t *testing.T) {
+	k := emptyDesk("/")
+	k.wake()
+	k.wake() // must not block
+	<-k.news
+	select {
+	case <-k.news:
+		t.Error("news twice")
+	default:
+	}
+}
+
+func TestMissingFilesAreNamedByGroup(t *testing.T) {
+	dir := t.TempDir()
+	k := emptyDesk(dir)
+	action := func(program string) failover.Action { return failover.Action{Exec: []string{program}} }
+	p := &failover.Policy{Groups: []failover.Group{
+		{Name: "a", Apps: []failover.App{{Name: "x", Maintenance: &failover.Maintenance{On: action("on"), Off: action("off")}}}},
+		{Name: "b", Notify: []failover.Action{action("page")}},
+	}}
+	program := func(name string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	program("on")
+	k.noteMissing(p)
+	want := []failover.MissingFile{{Group: "a", File: filepath.Join(dir, "off")}, {Group: "b", File: filepath.Join(dir, "page")}}
+	if _, about := k.collect(); !reflect.DeepEqual(about.Missing, want) {
+		t.Errorf("missing %+v, want %+v", about.Missing, want)
+	}
+	program("off")
+	program("page")
+	k.noteMissing(p)
+	if _, about := k.collect(); len(about.Missing) != 0 {
+		t.Errorf("still missing: %+v", about.Missing)
+	}
+}
+
+func TestEventsAreToldOnce(t *testing.T) {
+	k := emptyDesk("/")
+	var log bytes.Buffer
+	k.d.log, k.found = zerolog.New(&log), 7
+	s := failover.NewState()
+	s.Index, s.EventSeq = 7, 3
+	s.Events = []failover.Event{{Seq: 2, Type: "old"}, {Seq: 3, Type: "old"}}
+	told := k.tell(s, 0)
+	s.Index, s.EventSeq = 8, 4
+	s.Events = append(s.Events, failover.Event{Seq: 4, Type: "new"})
+	told = k.tell(s, told)
+	if k.tell(s, told); told != 4 || strings.Count(log.String(), "new") != 1 || strings.Contains(log.String(), "old") {
+		t.Errorf("told up to %d: %s", told, log.String())
+	}
+}
+
+func TestOutageOfAWriterEnds(t *testing.T) {
+	k := emptyDesk("/")
+	k.d.observer = switchover.NewObserver(switchover.Options{}, func(switchover.Sight) {})
+	if k.anyFails() {
+		t.Error("fails from the start")
+	}
+	k.failing["shop"], k.failing["blog"] = "main", "main"
+	s := &failover.State{Groups: map[string]*failover.GroupState{"shop": {Writer: "main"}, "blog": {Writer: "standby"}}}
+	k.noteWriters(s)
+	if k.failing["shop"] != "main" || len(k.failing) != 1 {
+		t.Errorf("failing: %v", k.failing)
+	}
+	// A writer that was down when this watcher first looked has had no first failure.
+	k.verdict(probe.Verdict{Group: "blog", App: "standby", Verdict: failover.VerdictDown})
+	k.verdict(probe.Verdict{Group: "blog", App: "main", Verdict: failover.VerdictDown})
+	k.noteWriters(s)
+	if k.failing["blog"] != "standby" {
+		t.Errorf("failing: %v", k.failing)
+	}
+	clear(s.Groups)
+	k.verdict(probe.Verdict{Group: "blog", App: "standby", Verdict: failover.VerdictUp})
+	k.noteWriters(s)
+	if k.anyFails() {
+		t.Errorf("failing: %v", k.failing)
+	}
+}
+
+// What was seen of an app in its old role is not told as if it were of the new one.
+func TestSightsOfAnOldRoleAreDropped(t *testing.T) {
+	k := emptyDesk("/")
+	k.d.observer = switchover.NewObserver(switchover.Options{}, func(switchover.Sight) {})
+	aim := func(revision uint64) bool {
+		k.lookAnew([]probe.Target{{Group: "shop", App: "main", Revision: revision}})
+		_, ok := k.sights[appName{"shop", "main"}]
+		return ok
+	}
+	aim(7)
+	k.sighted(switchover.Sight{Group: "shop", App: "main"})
+	if !aim(7) {
+		t.Error("dropped though nothing changed")
+	}
+	if aim(8) {
+		t.Error("kept though the revision changed")
+	}
+}
