@@ -1,0 +1,11 @@
+// Package proctest shows the guarantees with real processes: watchers as they are shipped, apps that are killed and
+// frozen, name servers that are asked over the wire.
+//
+// The tests are in the test files, one file for each theme; each test is named after the rule that it shows. What is
+// compiled here is the stage on which they play: apps with a maintenance switch and a database kept in files, and hooks.
+// Everything on the stage writes what it does into two files, in the order in which it happened, so that a test can
+// judge afterwards whether two apps were ever open, or two databases writable, and whose hands it was.
+//
+// A stage program can also spring a trap: at a named point of its work it kills or freezes the watcher that started it.
+// That is how a leader is made to die inside a hook, each time at the same place.
+package proctest

@@ -1,0 +1,51 @@
+package proctest
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+// What the tests run, built once.
+var (
+	watcherBinary string // as shipped
+	crashBinary   string // with the tag crashpoints
+	stageBinary   string
+)
+
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+
+func testMain(m *testing.M) int {
+	flag.Parse()
+	// The tests mostly wait for elections and deadlines, so more of them run at once than there are processors.
+	if err := flag.Set("test.parallel", "6"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	dir, err := os.MkdirTemp("", "proctest-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	for _, b := range []struct {
+		path *string
+		name string
+		args []string
+	}{
+		{&watcherBinary, "watchover", []string{"../../cmd/watchover"}},
+		{&crashBinary, "watchover-crash", []string{"-tags", "crashpoints", "../../cmd/watchover"}},
+		{&stageBinary, "stage", []string{"./stage"}},
+	} {
+		*b.path = filepath.Join(dir, b.name)
+		build := exec.Command("go", append([]string{"build", "-o", *b.path}, b.args...)...)
+		if output, err := build.CombinedOutput(); err != nil {
+			fmt.Fprintf(os.Stderr, "cannot build %s: %v\n%s", b.name, err, output)
+			return 1
+		}
+	}
+	return m.Run()
+}
