@@ -24,6 +24,7 @@ func runSwitch(ctx context.Context, args []string) error {
 	runs := flags.Int("runs", 20, "how often")
 	fault := flags.String("fault", "kill", "kill (SIGKILL) or freeze (SIGSTOP) the main app")
 	database := flags.Bool("database", false, "all eight steps, with exec databases, instead of the four without")
+	trace := flags.Bool("trace", false, "of every run, print what the watchers logged after the quorum's last verdict")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -41,7 +42,7 @@ func runSwitch(ctx context.Context, args []string) error {
 	}
 	var totals, afters []time.Duration
 	for run := range *runs {
-		t, err := switchOnce(ctx, bin, signal, *database)
+		t, err := switchOnce(ctx, bin, signal, *database, *trace)
 		if err != nil {
 			return fmt.Errorf("run %d: %w", run+1, err)
 		}
@@ -53,7 +54,7 @@ func runSwitch(ctx context.Context, args []string) error {
 	return nil
 }
 
-func switchOnce(ctx context.Context, bin string, signal syscall.Signal, database bool) (timing, error) {
+func switchOnce(ctx context.Context, bin string, signal syscall.Signal, database, trace bool) (timing, error) {
 	dir, err := os.MkdirTemp("", "watchover-run-")
 	if err != nil {
 		return timing{}, err
@@ -84,7 +85,30 @@ func switchOnce(ctx context.Context, bin string, signal syscall.Signal, database
 	if err != nil {
 		return timing{}, err
 	}
+	if trace {
+		l.trace(verdict, last)
+	}
 	return timing{total: last.Sub(began), after: last.Sub(verdict)}, nil
+}
+
+// trace prints what all watchers logged between two moments, in order: where the time went.
+func (l *lab) trace(from, to time.Time) {
+	type entry struct {
+		watcher int
+		line    logLine
+	}
+	var all []entry
+	for i, w := range l.watchers {
+		for _, line := range w.log.lines() {
+			if !line.Time.Before(from) && !line.Time.After(to) {
+				all = append(all, entry{i + 1, line})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b entry) int { return a.line.Time.Compare(b.line.Time) })
+	for _, e := range all {
+		fmt.Printf("  %+8s  w%d %-10s %s %s\n", ms(e.line.Time.Sub(from)), e.watcher, e.line.Part, e.line.Event, e.line.Message)
+	}
 }
 
 // awaitAnswers asks every watcher over UDP, each in its own loop, and returns when the last of them first said want.
@@ -97,8 +121,14 @@ func (l *lab) awaitAnswers(ctx context.Context, want string) (time.Time, error) 
 		asking.Go(func() {
 			query := new(dns.Msg).SetQuestion("shop.ha.example.com.", dns.TypeA)
 			c := dns.Client{Timeout: 200 * time.Millisecond}
+			conn, err := c.Dial(server) // one socket for all queries: the asking must not use up the processors
+			if err != nil {
+				return
+			}
+			defer conn.Close()
 			for ctx.Err() == nil {
-				reply, _, err := c.ExchangeContext(ctx, query, server)
+				query.Id = dns.Id()
+				reply, _, err := c.ExchangeWithConnContext(ctx, query, conn)
 				if err == nil && len(reply.Answer) == 1 {
 					if a, ok := reply.Answer[0].(*dns.A); ok && a.A.String() == want {
 						times[i] = time.Now()
