@@ -90,6 +90,8 @@ func verdict(err error) (code int, hint string) {
 			return code, reply.Hint
 		}
 		return exitFailed, reply.Hint
+	case errors.Is(err, client.ErrUnknown):
+		return exitFailed, "it may have been done or not; look at `watchover status` before asking again"
 	case errors.Is(err, client.ErrUnreachable):
 		return exitUnreachable, unreachableHint(err)
 	}

@@ -36,11 +36,20 @@ func follow(ctx context.Context, r *remote, c *client.Client, group string, id u
 		case err != nil:
 			return err
 		}
-		index, lost = status.Index, time.Time{}
+		index = status.Index
 		w, err := f.find(ctx, c, status)
-		if err != nil || w == nil {
+		if errors.Is(err, errNotHere) { // accepted by the leader, and this watcher is behind
+			if lost.IsZero() {
+				lost = time.Now()
+			}
+			if time.Since(lost) <= followPatience && (pause(ctx, watchRetry) || ctx.Err() != nil) {
+				continue
+			}
+		}
+		if err != nil {
 			return err
 		}
+		lost = time.Time{}
 		if ended, err := f.show(w, status.Time.Time); ended {
 			return err
 		}
@@ -74,8 +83,10 @@ func (f *follower) find(ctx context.Context, c *client.Client, s *client.Status)
 			return &history.Switchovers[i], nil
 		}
 	}
-	return nil, failed("cannot find switchover %d of %s: this watcher does not know it (yet)", f.id, f.group)
+	return nil, fmt.Errorf("cannot find switchover %d of %s: %w", f.id, f.group, errNotHere)
 }
+
+var errNotHere = errors.New("this watcher does not know it (yet)")
 
 // show prints what is new and tells whether there is nothing more to wait for.
 func (f *follower) show(w *client.Switchover, now time.Time) (ended bool, err error) {

@@ -93,8 +93,12 @@ func (n *Node) checkStage() error {
 	if err != nil {
 		return err
 	}
+	voted, err := n.hasVoted()
+	if err != nil {
+		return err
+	}
 	switch s := n.dir.identity.Stage; {
-	case s == stageStarted && !has:
+	case s == stageStarted && !voted:
 		return fmt.Errorf("cannot open data directory %q: its log %s is gone, and this watcher may have voted; move the directory away and add the watcher anew", n.o.DataDir, filepath.Join(n.o.DataDir, logFile))
 	case s == stageEmpty && has:
 		return fmt.Errorf("cannot open data directory %q: it has a log but was never started; it is damaged or put together by hand", n.o.DataDir)
@@ -180,7 +184,10 @@ func (n *Node) join(ctx context.Context) error {
 // joinOnce makes one round of the first start. It returns why this watcher cannot begin yet, empty if it can.
 func (n *Node) joinOnce(ctx context.Context) (why string, wait time.Duration, err error) {
 	own := n.identity()
-	if own.Stage != stageEmpty {
+	switch {
+	case own.Stage == stageBegun && own.Agreement != nil && own.Agreement.Section != n.section:
+		return "the cluster section was changed after this watcher had begun its first start; put it back as it was, start, and change it then", joinEvery, nil
+	case own.Stage != stageEmpty:
 		return "", 0, nil
 	}
 	answers, why := n.ask(ctx, nil)

@@ -224,6 +224,36 @@ func TestLostLogIsRefused(t *testing.T) {
 	}
 }
 
+// TestASnapshotIsNoMemoryOfVotes: whoever deletes a damaged log and leaves the snapshots has a watcher that has forgotten
+// for whom it voted and what it confirmed.
+func TestASnapshotIsNoMemoryOfVotes(t *testing.T) {
+	r := newRig(t, 1, nil)
+	n := r.up()
+	if err := n.raft.Load().Snapshot().Error(); err != nil {
+		t.Fatal(err)
+	}
+	r.quit(n)
+	if err := os.Remove(filepath.Join(n.o.DataDir, logFile)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(r.options("w1")); err == nil || !strings.Contains(err.Error(), "may have voted") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// TestASectionChangedInTheMiddleOfTheFirstStartWaits: raft's first configuration must be the same on all watchers.
+func TestASectionChangedInTheMiddleOfTheFirstStartWaits(t *testing.T) {
+	r := newRig(t, 1, nil)
+	n := r.up()
+	r.quit(n)
+	n.dir.identity.Stage = stageBegun
+	n.dir.identity.Agreement.Section = "of another file"
+	again := &Node{o: n.o, section: n.section, dir: n.dir}
+	if why, _, err := again.joinOnce(t.Context()); err != nil || !strings.Contains(why, "was changed after") {
+		t.Errorf("got %q, %v", why, err)
+	}
+}
+
 func TestWaitingEndsWithItsContext(t *testing.T) {
 	r := newRig(t, 2, nil)
 	r.start("w1")

@@ -130,6 +130,7 @@ func (t *term) proposeNews(name string, b beat) bool {
 		})
 		if err != nil {
 			t.forget(name, part)
+			t.forget(name, news) // what was to follow in later commands
 			t.count(name, -1)
 			return false
 		}

@@ -220,11 +220,11 @@ func (t *term) mayTransfer() bool {
 // transfer hands leadership over, once per term and only to a watcher heard just now: a second transfer to one that
 // cannot be reached can leave raft refusing every command (hashicorp/raft #696).
 func (t *term) transfer(ctx context.Context, reason string) {
+	to, ok := t.successor(time.Now())
 	t.mu.Lock()
 	again := t.transferred
-	t.transferred = true
+	t.transferred = again || ok
 	t.mu.Unlock()
-	to, ok := t.successor(time.Now())
 	if again || !ok {
 		t.n.log.Warn().Str(keyReason, reason).Msg("leadership stays here: no other watcher can take it now")
 		return
@@ -262,15 +262,17 @@ func (t *term) checkTransferring(ctx context.Context) {
 	}
 }
 
-// noteTransferring ends the process if raft has refused commands for a transfer for more than two election timeouts:
-// it does not recover from that by itself (hashicorp/raft #696).
+// noteTransferring ends the process if raft has refused commands for a transfer for longer than one can take: it does not
+// recover from that by itself (hashicorp/raft #696). A transfer to a watcher that has just been frozen takes until the
+// request to it runs out, and that is no reason to end.
 func (t *term) noteTransferring() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.transferring.IsZero() {
 		t.transferring = time.Now()
 	}
-	if took := time.Since(t.transferring); took > 2*t.n.o.Timing.Election {
+	most := max(2*t.n.o.Timing.Election, t.n.o.Timing.Election+helloTimeout+transportTimeout)
+	if took := time.Since(t.transferring); took > most {
 		t.n.fail(fmt.Errorf("cannot go on as leader: raft has been stuck in a leadership transfer for %s; start the process again", took.Round(time.Millisecond)))
 	}
 }

@@ -166,7 +166,13 @@ func TestStuckTransferEndsTheProcess(t *testing.T) {
 		t.Fatalf("too early: %v", err)
 	default:
 	}
-	tm.transferring = time.Now().Add(-3 * LAN.Election)
+	// Raft refuses commands until its request to a watcher that froze just now has run out.
+	tm.transferring = time.Now().Add(-LAN.Election - transportTimeout)
+	tm.noteTransferring()
+	if len(tm.n.fatal) != 0 {
+		t.Fatal("ended although the transfer may still come to an end")
+	}
+	tm.transferring = time.Now().Add(-10 * LAN.Election)
 	tm.noteTransferring()
 	select {
 	case err := <-tm.n.fatal:
@@ -323,5 +329,60 @@ func TestMetrics(t *testing.T) {
 	r.quit(n)
 	if families, _ := registry.Gather(); len(families) != 0 {
 		t.Error("a stopped watcher is still measured")
+	}
+}
+
+// TestNoSuccessorUsesUpNoTransfer tells of a leader that wanted to give way when nobody was heard: it must still be able to
+// when somebody is.
+func TestNoSuccessorUsesUpNoTransfer(t *testing.T) {
+	tm := bareTerm(t)
+	tm.transfer(t.Context(), "a reason")
+	if !tm.mayTransfer() {
+		t.Error("the one transfer of the term is gone and was none")
+	}
+}
+
+// TestNewsThatDidNotFitIsNotForgotten: when the log takes no more, the later parts of a beat have not been proposed either.
+func TestNewsThatDidNotFitIsNotForgotten(t *testing.T) {
+	tm := bareTerm(t)
+	tm.end() // every command is refused
+	tm.heard["w2"] = &hearing{proposed: map[reportKey]ordinal{}, counted: time.Now()}
+	b := beat{}
+	for i := range reportsPerCommand + 2 {
+		b.Reports = append(b.Reports, failover.Report{Group: "shop", App: fmt.Sprint(i), Boot: 1, Seq: 2})
+	}
+	if tm.proposeNews("w2", b) {
+		t.Fatal("proposed in a term that is over")
+	}
+	if news, _ := tm.news("w2", b); len(news.Reports) != len(b.Reports) {
+		t.Errorf("%d of %d reports are proposed again", len(news.Reports), len(b.Reports))
+	}
+}
+
+// TestVerdictsAreNotForwarded: one watcher must not speak for the others, nor begin an attempt in the leader's place.
+func TestVerdictsAreNotForwarded(t *testing.T) {
+	n := bareTerm(t).n
+	n.proposal = make(chan struct{}, 1)
+	for name, c := range map[string]failover.Command{
+		"reports": {Reports: &failover.Reports{Reports: []failover.Report{{Watcher: "w3", Verdict: failover.VerdictDown}}}},
+		"tick":    {Tick: &failover.Tick{}},
+		"due":     {Due: &failover.Due{Key: "cooldown/shop/4"}},
+		"init":    {Init: &failover.Init{}},
+		"start":   {Journal: &failover.Journal{Start: &failover.Start{}}},
+	} {
+		text, err := failover.EncodeCommand(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a := n.takeProposal(t.Context(), proposal{Command: text}); a.Kind != errorInvalid {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+	text, err := failover.EncodeCommand(failover.Command{Pause: &failover.PauseOrder{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := n.takeProposal(t.Context(), proposal{Command: text}); a.Kind != errorNoLeader { // it does not lead
+		t.Errorf("an order: %+v", a)
 	}
 }

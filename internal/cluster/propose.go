@@ -121,6 +121,9 @@ func (n *Node) takeProposal(ctx context.Context, p proposal) answer {
 	if err != nil {
 		return answer{Kind: errorInvalid, Error: err.Error()}
 	}
+	if !forwardable(c) {
+		return answer{Kind: errorInvalid, Error: "only the leader itself proposes such a command"}
+	}
 	select {
 	case n.proposal <- struct{}{}:
 		defer func() { <-n.proposal }()
@@ -143,6 +146,12 @@ func (n *Node) takeProposal(ctx context.Context, p proposal) answer {
 		return answer{Kind: errorUnknown, Error: err.Error()}
 	}
 	return answer{Kind: errorInvalid, Error: err.Error()}
+}
+
+// forwardable reports whether another watcher may propose c through the leader: what people order, and the ends of attempts.
+// Verdicts come with heartbeats, under the name of whoever sent them; the rest is the leader's own.
+func forwardable(c failover.Command) bool {
+	return c.Init == nil && c.Tick == nil && c.Reports == nil && c.Due == nil && (c.Journal == nil || c.Journal.Start == nil)
 }
 
 // catchUp waits a moment for this watcher's own state to reach index.

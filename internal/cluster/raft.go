@@ -26,6 +26,9 @@ const (
 	raftStreams = 3
 )
 
+// raftTermKey is where hashicorp/raft keeps the current term in its stable store (raft.go, keyCurrentTerm).
+var raftTermKey = []byte("CurrentTerm")
+
 // store is the log on disk. It knows since when a write has been running, so that a hanging disk is noticed.
 type store struct {
 	*raftboltdb.BoltStore
@@ -87,6 +90,16 @@ func (n *Node) hasState() (bool, error) {
 		return false, fmt.Errorf("cannot look into log %q: %w", filepath.Join(n.o.DataDir, logFile), err)
 	}
 	return has, nil
+}
+
+// hasVoted reports whether the log's store remembers a term. A snapshot beside a store that was lost does not: this watcher
+// may have voted in a term that it knows nothing of any more, and have confirmed entries that are gone.
+func (n *Node) hasVoted() (bool, error) {
+	term, err := n.store.GetUint64(raftTermKey)
+	if err != nil && !errors.Is(err, raftboltdb.ErrKeyNotFound) {
+		return false, fmt.Errorf("cannot look into log %q: %w", filepath.Join(n.o.DataDir, logFile), err)
+	}
+	return term > 0, nil
 }
 
 func (n *Node) raftConfig() *raft.Config {

@@ -61,7 +61,8 @@ type gate struct {
 type conn struct {
 	net.Conn
 	g       *gate
-	limited bool // each write gets a deadline of its own
+	limited bool // one of raft's that was accepted: its reads and writes get deadlines of their own
+	within  bool // bytes have been read since the last write: the other end is in the middle of a request
 }
 
 // Close implements net.Conn.
@@ -72,11 +73,26 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// Write implements net.Conn. Raft sets deadlines only on what it dials; what it answers is bounded here. Its reads need
-// no deadline: idle streams stay open so that an election finds them ready, and the keep-alive ends dead ones.
+// Read implements net.Conn. Raft reads a snapshot in its main loop, so a peer that is frozen in the middle of sending one
+// would hold up votes and entries for ever: the rest of a request that has begun has to come in time. Between requests
+// there is no deadline: idle streams stay open so that an election finds them ready, and the keep-alive ends dead ones.
+// One goroutine reads and writes such a connection.
+func (c *conn) Read(b []byte) (int, error) {
+	if c.limited && c.within {
+		if err := c.SetReadDeadline(time.Now().Add(bodyTimeout)); err != nil {
+			return 0, err
+		}
+	}
+	n, err := c.Conn.Read(b)
+	c.within = c.within || n > 0
+	return n, err
+}
+
+// Write implements net.Conn. Raft sets deadlines only on what it dials; what it answers is bounded here.
 func (c *conn) Write(b []byte) (int, error) {
 	if c.limited {
-		if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		c.within = false
+		if err := errors.Join(c.SetWriteDeadline(time.Now().Add(writeTimeout)), c.SetReadDeadline(time.Time{})); err != nil {
 			return 0, err
 		}
 	}

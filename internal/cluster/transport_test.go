@@ -3,11 +3,14 @@ package cluster
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"io"
 	"net"
+	"os"
 	"runtime"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
@@ -123,4 +126,42 @@ func TestDeadIdleConnectionIsNotUsed(t *testing.T) {
 	}
 	_ = other.Close()
 	until(t, "the end is seen", func() bool { return !alive(c) })
+}
+
+// TestAFrozenSenderDoesNotHoldRaft: the rest of a request that has begun has to come in time, an idle stream may stay.
+func TestAFrozenSenderDoesNotHoldRaft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		c := &conn{Conn: ours, limited: true}
+		got := make(chan error, 1)
+		read := func() { _, err := c.Read(make([]byte, 8)); got <- err }
+		send := func() {
+			if _, err := theirs.Write([]byte("request")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		go read()
+		<-time.After(time.Hour) // idle: nothing has begun
+		send()
+		if err := <-got; err != nil {
+			t.Fatalf("an idle stream was ended: %v", err)
+		}
+		go read()
+		began := time.Now()
+		if err := <-got; !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != bodyTimeout {
+			t.Errorf("got %v after %s", err, time.Since(began))
+		}
+		go func() { _, _ = theirs.Read(make([]byte, 8)) }()
+		if _, err := c.Write([]byte("answer")); err != nil {
+			t.Fatal(err)
+		}
+		go read()
+		<-time.After(time.Hour)
+		send()
+		if err := <-got; err != nil {
+			t.Errorf("after the answer the stream is idle again: %v", err)
+		}
+		_ = ours.Close()
+		_ = theirs.Close()
+	})
 }

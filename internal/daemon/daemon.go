@@ -126,6 +126,8 @@ func (d *Daemon) clusterOptions(f *config.File, registry prometheus.Registerer) 
 // with nothing done. Orders are never queued; one that reached the log just as the quorum broke would be one.
 const staleOrder = 15 * time.Second
 
+const abortRetry = 200 * time.Millisecond
+
 // lead is what this watcher does beside everything else while it leads.
 func (d *Daemon) lead(ctx context.Context, l cluster.Leadership) {
 	d.abortStale(ctx, l)
@@ -136,9 +138,25 @@ func (d *Daemon) lead(ctx context.Context, l cluster.Leadership) {
 // wrong guess costs an order that has to be given again, since nothing has been touched.
 func (d *Daemon) abortStale(ctx context.Context, l cluster.Leadership) {
 	for _, w := range staleOrders(d.node.State(), time.Now()) {
-		result, err := l.Propose(ctx, failover.Command{By: "watcher:" + d.node.Name(), Abort: &failover.GroupOrder{Group: w.Group}})
+		command := failover.Command{By: "watcher:" + d.node.Name(), Abort: &failover.GroupOrder{Group: w.Group}}
+		result, err := l.Propose(ctx, command)
+		for err != nil && sleep(ctx, abortRetry) { // the runner must not begin what is to be taken back
+			result, err = l.Propose(ctx, command)
+		}
 		d.log.Warn().Err(err).Str("group", w.Group).Uint64("switchover", w.ID).Bool("accepted", result.Accepted).
 			Msg("an old order had not been begun when leadership was lost, it is taken back")
+	}
+}
+
+// sleep waits for t; false: ctx ended first.
+func sleep(ctx context.Context, t time.Duration) bool {
+	timer := time.NewTimer(t)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

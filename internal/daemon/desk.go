@@ -20,6 +20,11 @@ type desk struct {
 	d     *Daemon
 	news  chan struct{} // one slot: something is to be reported
 	found uint64        // last index of the log when this process began; of run alone
+	// compared is what noteFile last looked at; of run alone.
+	compared struct {
+		file     *config.File
+		revision uint64
+	}
 
 	mu        sync.Mutex // guards what follows
 	verdicts  map[appName]probe.Verdict
@@ -303,9 +308,14 @@ func (k *desk) noteMissing(p *failover.Policy) {
 	}
 }
 
-// noteFile compares this watcher's file with the policy in force.
+// noteFile compares this watcher's file with the policy in force, when either has changed: in a switchover states come fast.
 func (k *desk) noteFile(state *failover.State) {
-	differs := !state.Policy.Equal(&k.d.configured().Policy)
+	file := k.d.configured()
+	if k.compared.file == file && k.compared.revision == state.PolicyRevision {
+		return
+	}
+	k.compared.file, k.compared.revision = file, state.PolicyRevision
+	differs := !state.Policy.Equal(&file.Policy)
 	k.mu.Lock()
 	k.about.Differs = differs
 	k.mu.Unlock()

@@ -13,9 +13,11 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"os"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -30,8 +32,12 @@ const (
 	maxReply       = 32 << 20         // 100 switchovers with 4 KiB of output per step are about 4 MiB
 )
 
-// ErrUnreachable says that no daemon answered on the socket.
-var ErrUnreachable = errors.New("daemon unreachable")
+var (
+	// ErrUnreachable says that no daemon answered on the socket.
+	ErrUnreachable = errors.New("daemon unreachable")
+	// ErrUnknown says that an order was sent and not answered: it may have been carried out.
+	ErrUnknown = errors.New("the outcome is unknown")
+)
 
 // Codes of Error.
 const (
@@ -84,20 +90,30 @@ func New(socket string) *Client {
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Do sends one request and returns the reply's HTTP status and body. body nil sends none. An error reply of the API is
-// an *Error; errors.Is(err, ErrUnreachable) tells that nobody answered.
+// an *Error; errors.Is(err, ErrUnreachable) tells that nobody answered and nothing was changed. A change that was sent and
+// not answered is ErrUnknown: it may have been made.
 func (c *Client) Do(ctx context.Context, method, path string, body any) (int, []byte, error) {
-	request, err := newRequest(ctx, method, path, body)
+	var sent atomic.Bool
+	traced := httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { sent.Store(true) }})
+	request, err := newRequest(traced, method, path, body)
 	if err != nil {
 		return 0, nil, err
 	}
+	lost := func(err error) error {
+		err = c.unreachable(ctx, err)
+		if method == http.MethodGet || !sent.Load() {
+			return err
+		}
+		return fmt.Errorf("%w: %s %s was sent to the watcher at %s and not answered: %v", ErrUnknown, method, path, c.socket, err)
+	}
 	response, err := c.http.Do(request)
 	if err != nil {
-		return 0, nil, c.unreachable(ctx, err)
+		return 0, nil, lost(err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	text, err := io.ReadAll(io.LimitReader(response.Body, maxReply+1))
 	if err != nil {
-		return 0, nil, c.unreachable(ctx, err)
+		return 0, nil, lost(err)
 	}
 	if len(text) > maxReply {
 		return 0, nil, fmt.Errorf("cannot read reply to %s %s: it is larger than %d bytes", method, path, maxReply)

@@ -123,6 +123,30 @@ func TestEndlessReply(t *testing.T) {
 	}
 }
 
+// TestLostReply shows that an order which was sent and not answered is not called undone: a script that tries the next
+// watcher would switch back.
+func TestLostReply(t *testing.T) {
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		hijacked, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = hijacked.Close()
+	})
+	_, _, err := c.Do(t.Context(), http.MethodPost, "/v1/groups/shop/switchover", struct{}{})
+	if !errors.Is(err, client.ErrUnknown) || errors.Is(err, client.ErrUnreachable) {
+		t.Errorf("order: %v", err)
+	}
+	if _, err := c.Status(t.Context()); !errors.Is(err, client.ErrUnreachable) {
+		t.Errorf("question: %v", err)
+	}
+	gone := client.New("/nonexistent/socket")
+	if _, _, err := gone.Do(t.Context(), http.MethodPost, "/v1/pause", nil); !errors.Is(err, client.ErrUnreachable) {
+		t.Errorf("order that was never sent: %v", err)
+	}
+}
+
 func TestUnreachable(t *testing.T) {
 	c := client.New("/nonexistent/socket")
 	if _, err := c.Status(t.Context()); !errors.Is(err, client.ErrUnreachable) || err.Error() != "cannot reach watcher at /nonexistent/socket: there is no such socket" {
