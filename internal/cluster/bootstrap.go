@@ -292,6 +292,9 @@ func (n *Node) ask(ctx context.Context, a *agreement) (map[string]joinAnswer, st
 			if refused := (*refusal)(nil); errors.As(err, &refused) {
 				why = "refuses: " + refused.reason
 			}
+			if d := (*distrust)(nil); errors.As(err, &d) {
+				why = "at " + p.Address + ": " + d.text
+			}
 			missing = append(missing, p.Name+" "+why)
 		})
 	}

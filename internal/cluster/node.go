@@ -71,7 +71,7 @@ var (
 type Options struct {
 	Name    string // of this watcher, among Peers
 	Cluster string
-	Listen  string // host:port; loopback only
+	Listen  string // host:port
 	DataDir string
 	Peers   []Peer // all watchers, this one included, for the first start
 	Timing  Timing
@@ -79,6 +79,9 @@ type Options struct {
 	Log     zerolog.Logger
 	// Registerer gets the package's metrics; nil: none are kept.
 	Registerer prometheus.Registerer
+	// Credentials are asked for with each new connection between watchers; they are never changed in place. Nil: the
+	// watchers speak in plain, and every address has to be loopback.
+	Credentials func() Credentials
 	// Bootstrap gives the policy that the first leader of an empty cluster proposes.
 	Bootstrap func() failover.Policy
 	// Overdue says by how much this watcher's most belated probe is overdue.
@@ -155,7 +158,7 @@ type commitMark struct {
 }
 
 // Open takes the data directory and the port. It fails if another process holds the directory, if the directory belongs
-// to another watcher or cluster, if its newest snapshot is damaged, or if an address is not loopback. Whoever opened a
+// to another watcher or cluster, if its newest snapshot is damaged, or if an address is not loopback and there are no Credentials. Whoever opened a
 // node must Run it, if only with an ended context, to give both back.
 func Open(o Options) (*Node, error) {
 	if err := o.check(); err != nil {
@@ -208,14 +211,14 @@ func (o *Options) check() error {
 	var own bool
 	for _, p := range o.Peers {
 		own = own || p.Name == o.Name
-		if err := checkLoopback(p.Address); err != nil {
+		if err := checkLoopback(p.Address); err != nil && o.Credentials == nil {
 			return err
 		}
 	}
 	if !own {
 		return fmt.Errorf("cannot open cluster %q: this watcher, %q, is not among its watchers; add it to cluster.watchers", o.Cluster, o.Name)
 	}
-	if o.listener != nil {
+	if o.listener != nil || o.Credentials != nil {
 		return nil
 	}
 	return checkLoopback(o.Listen)
@@ -229,7 +232,7 @@ func checkLoopback(address string) error {
 	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
 		return nil
 	}
-	return fmt.Errorf("cannot use address %q: it is not a loopback address, which needs mutual TLS, which is not built yet; use 127.0.0.1", address)
+	return fmt.Errorf("cannot use address %q: it is not a loopback address, which needs mutual TLS: set cluster.tls", address)
 }
 
 // Name is this watcher's.

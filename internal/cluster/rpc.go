@@ -235,12 +235,13 @@ func (p *peer) connect(ctx context.Context, address string) (*conn, error) {
 			continue
 		default:
 		}
-		return p.g.dial(ctx, address, kindRequest)
+		return p.g.dial(ctx, p.name, address, kindRequest)
 	}
 }
 
 // alive reports whether the other end has kept an idle connection open. A request written to one that it has closed
-// would be lost, and nobody could say whether it was acted on.
+// would be lost, and nobody could say whether it was acted on. It looks at the TCP connection, below TLS: nothing comes
+// there between requests, since the other end sends no session tickets and no farewell.
 func alive(c *conn) bool {
 	s, ok := c.Conn.(syscall.Conn)
 	if !ok {

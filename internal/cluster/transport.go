@@ -2,12 +2,15 @@ package cluster
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -16,17 +19,17 @@ import (
 	"github.com/hashicorp/raft"
 )
 
+// tlsHandshake is the first byte of a TLS connection (RFC 8446, section 5.1).
+const tlsHandshake = 0x16
+
 const (
 	// protocol is what both ends must speak. It follows the four bytes that begin every connection.
 	protocol = 1
 	magic    = "wtov"
 
-	helloTimeout = 3 * time.Second
-	maxHello     = 1 << 10 // bytes
-	// Bounds on connections: all of them, and those of one watcher.
-	maxConns       = 256
-	maxConnsOfPeer = 48
-	writeTimeout   = 10 * time.Second
+	helloTimeout = 3 * time.Second // for the TLS handshake and the hello together
+	maxHello     = 1 << 10         // bytes
+	writeTimeout = 10 * time.Second
 )
 
 // The two kinds of connection that share the port.
@@ -51,21 +54,29 @@ type gate struct {
 	forRaft chan net.Conn
 	closed  chan struct{} // closed by close
 	raftOn  atomic.Bool   // raft accepts from forRaft
+	// strangers holds back the lines about callers that are not let in.
+	strangers *limiter
 
-	mu    sync.Mutex
-	conns map[*conn]string // guarded by mu: every open connection, accepted and dialled, with its watcher's name
-	done  bool             // guarded by mu
+	mu       sync.Mutex
+	conns    map[*conn]string // guarded by mu: every open connection, accepted and dialled, with its watcher's name
+	arrivals uint64           // guarded by mu
+	done     bool             // guarded by mu
 }
 
-// conn is a connection that the gate can end.
+// conn is a connection that the gate can end. Deadlines, Close and addresses are those of the TCP connection below TLS.
 type conn struct {
 	net.Conn
 	g       *gate
 	limited bool // one of raft's that was accepted: its reads and writes get deadlines of their own
 	within  bool // bytes have been read since the last write: the other end is in the middle of a request
+	tls     *tls.Conn // nil: in plain. Set by secured, with g.mu held, before anything is read or written
+
+	standing standing // guarded by g.mu
+	arrival  uint64   // guarded by g.mu
 }
 
-// Close implements net.Conn.
+// Close implements net.Conn. TLS gets no farewell, which could block: every message tells its length, so a connection
+// that is cut off is noticed.
 func (c *conn) Close() error {
 	c.g.mu.Lock()
 	delete(c.g.conns, c)
@@ -83,7 +94,13 @@ func (c *conn) Read(b []byte) (int, error) {
 			return 0, err
 		}
 	}
-	n, err := c.Conn.Read(b)
+	var n int
+	var err error
+	if c.tls != nil {
+		n, err = c.tls.Read(b)
+	} else {
+		n, err = c.Conn.Read(b)
+	}
 	c.within = c.within || n > 0
 	return n, err
 }
@@ -96,6 +113,9 @@ func (c *conn) Write(b []byte) (int, error) {
 			return 0, err
 		}
 	}
+	if c.tls != nil {
+		return c.tls.Write(b)
+	}
 	return c.Conn.Write(b)
 }
 
@@ -107,7 +127,9 @@ func (n *Node) listen() error {
 			return fmt.Errorf("cannot listen for the other watchers: %w", err)
 		}
 	}
-	n.gate = &gate{n: n, ln: ln, forRaft: make(chan net.Conn), closed: make(chan struct{}), conns: map[*conn]string{}}
+	n.gate = &gate{
+		n: n, ln: ln, forRaft: make(chan net.Conn), closed: make(chan struct{}), conns: map[*conn]string{}, strangers: newLimiter(time.Minute),
+	}
 	return nil
 }
 
@@ -125,7 +147,7 @@ func (g *gate) serve(ctx context.Context) {
 			}
 			continue
 		}
-		tracked, err := g.track(c, "", maxConns)
+		tracked, err := g.track(c, stranger)
 		if err != nil {
 			_ = c.Close()
 			g.warn("accept", "", err)
@@ -135,25 +157,6 @@ func (g *gate) serve(ctx context.Context) {
 			_ = tracked.Close()
 		}
 	}
-}
-
-// track remembers an open connection unless there are too many.
-func (g *gate) track(c net.Conn, name string, limit int) (*conn, error) {
-	if tcp, ok := c.(*net.TCPConn); ok {
-		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 5 * time.Second, Interval: 5 * time.Second, Count: 3})
-		setUserTimeout(tcp)
-	}
-	t := &conn{Conn: c, g: g}
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.done {
-		return nil, net.ErrClosed
-	}
-	if len(g.conns) >= limit {
-		return nil, fmt.Errorf("there are %d connections already", len(g.conns))
-	}
-	g.conns[t] = name
-	return t, nil
 }
 
 // setUserTimeout ends a connection whose peer does not acknowledge what was sent (tcp(7), TCP_USER_TIMEOUT).
@@ -168,23 +171,24 @@ func setUserTimeout(c *net.TCPConn) {
 	})
 }
 
-// welcome reads the hello and hands the connection on.
+// welcome lets the caller prove itself and say hello, and hands the connection on.
 func (g *gate) welcome(ctx context.Context, c *conn) {
 	_ = c.SetDeadline(time.Now().Add(helloTimeout))
-	h, err := readHello(c)
-	if err == nil {
-		err = g.admit(c, h)
-		answer := ""
-		if err != nil {
-			answer = err.Error()
-		}
-		if e := writeFrame(c, []byte(answer)); err == nil {
-			err = e
-		}
+	h, err := g.receive(ctx, c)
+	if err != nil {
+		g.turnAway(c, err)
+		return
+	}
+	answer := ""
+	if err = g.admit(c, h); err != nil {
+		answer = err.Error()
+	}
+	if e := writeFrame(c, []byte(answer)); err == nil {
+		err = e
 	}
 	if err != nil {
 		g.warn("refused", c.RemoteAddr().String(), err)
-		_ = c.Close()
+		c.linger()
 		return
 	}
 	_ = c.SetDeadline(time.Time{})
@@ -198,6 +202,22 @@ func (g *gate) welcome(ctx context.Context, c *conn) {
 	case <-g.closed:
 		_ = c.Close()
 	}
+}
+
+// receive reads the hello, which has to ask for what the TLS handshake has agreed on.
+func (g *gate) receive(ctx context.Context, c *conn) (hello, error) {
+	kind := ""
+	if g.n.o.Credentials != nil {
+		var err error
+		if kind, err = g.secureAccepted(ctx, c); err != nil {
+			return hello{}, err
+		}
+	}
+	h, err := readHello(c)
+	if err == nil && kind != "" && h.Kind != kind {
+		err = &distrust{what: whatNoWatcher, text: fmt.Sprintf("it asks for a connection of kind %q on one of kind %q", clip(h.Kind), kind)}
+	}
+	return h, err
 }
 
 // admit checks that the caller is another watcher of this cluster and speaks this protocol.
@@ -215,6 +235,8 @@ func (g *gate) admit(c *conn, h hello) error {
 		return fmt.Errorf("another watcher calls itself %q too; check watcher.name", h.Name)
 	case !known:
 		return fmt.Errorf("%q is not a watcher of this cluster", h.Name)
+	case c.tls != nil && !names(c.tls.ConnectionState().PeerCertificates[0], h.Name):
+		return wrongHello(c.tls.ConnectionState().PeerCertificates[0], h.Name)
 	case h.Kind != kindRaft && h.Kind != kindRequest:
 		return fmt.Errorf("watcher %q asks for a connection of kind %q, which this version does not know", h.Name, h.Kind)
 	case h.Kind == kindRaft && !g.raftOn.Load():
@@ -232,7 +254,13 @@ func (g *gate) admit(c *conn, h hello) error {
 		return fmt.Errorf("watcher %q has %d connections already", h.Name, of)
 	}
 	g.conns[c] = h.Name
+	c.standing = admitted
 	return nil
+}
+
+// wrongHello is the answer to a watcher that calls itself otherwise than its certificate does.
+func wrongHello(leaf *x509.Certificate, name string) error {
+	return fmt.Errorf("watcher %q shows a certificate made out to %q; give it its own, `watchover pki issue %s` makes one", name, clip(strings.Join(leaf.DNSNames, ", ")), name)
 }
 
 func readHello(r io.Reader) (hello, error) {
@@ -241,8 +269,11 @@ func readHello(r io.Reader) (hello, error) {
 	if _, err := io.ReadFull(r, head); err != nil {
 		return h, fmt.Errorf("cannot read hello: %w", err)
 	}
+	if head[0] == tlsHandshake {
+		return h, &distrust{what: whatPlain, text: "it speaks TLS, but cluster.tls is not set here; set it on all watchers", tell: "not with TLS"}
+	}
 	if string(head) != magic {
-		return h, errors.New("cannot read hello: this is no watcher")
+		return h, &distrust{what: whatNoWatcher, text: "cannot read hello: this is no watcher"}
 	}
 	text, err := readFrame(r, maxHello)
 	if err != nil {
@@ -254,29 +285,43 @@ func readHello(r io.Reader) (hello, error) {
 	return h, nil
 }
 
-// dial connects to another watcher's gate.
-func (g *gate) dial(ctx context.Context, address, kind string) (*conn, error) {
+// dial connects to the gate of the watcher called name.
+func (g *gate) dial(ctx context.Context, name, address, kind string) (*conn, error) {
+	if g.n.o.Credentials == nil {
+		if err := checkLoopback(address); err != nil { // a member's address may have changed since the start
+			return nil, err
+		}
+	}
 	var d net.Dialer
 	raw, err := d.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
-	c, err := g.track(raw, "", maxConns)
+	c, err := g.track(raw, dialled)
 	if err != nil {
 		_ = raw.Close()
 		return nil, err
 	}
-	if err := g.greet(ctx, c, kind); err != nil {
+	if err := g.greet(ctx, c, name, kind); err != nil {
 		_ = c.Close()
+		if d := g.distrustPeer(err, name); d != nil {
+			g.say("to "+name+" "+d.what, d.what, name, address, d)
+			return nil, d
+		}
 		return nil, err
 	}
 	return c, nil
 }
 
-func (g *gate) greet(ctx context.Context, c *conn, kind string) error {
+func (g *gate) greet(ctx context.Context, c *conn, name, kind string) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	_ = c.SetDeadline(time.Now().Add(helloTimeout))
+	if g.n.o.Credentials != nil {
+		if err := g.secureDialled(ctx, c, name, kind); err != nil {
+			return err
+		}
+	}
 	text, err := json.Marshal(hello{Protocol: protocol, Kind: kind, Cluster: g.n.o.Cluster, ClusterID: g.n.State().ClusterID, Name: g.n.o.Name})
 	if err != nil {
 		return fmt.Errorf("cannot encode hello: %w", err)
@@ -292,7 +337,7 @@ func (g *gate) greet(ctx context.Context, c *conn, kind string) error {
 	}
 	if len(answer) > 0 {
 		err := &refusal{reason: string(answer)}
-		g.warn("refused us", c.RemoteAddr().String(), err)
+		g.warn("refused us", c.RemoteAddr().String(), fmt.Errorf("watcher %s says: %w", name, err))
 		return err
 	}
 	if !stop() {
@@ -362,7 +407,11 @@ func (s *stream) Addr() net.Addr {
 func (s *stream) Dial(address raft.ServerAddress, timeout time.Duration) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	return s.g.dial(ctx, string(address), kindRaft)
+	name, err := s.g.n.nameAt(string(address))
+	if err != nil {
+		return nil, err
+	}
+	return s.g.dial(ctx, name, string(address), kindRaft)
 }
 
 // configured is an address as the configuration writes it.

@@ -20,10 +20,13 @@ func (r *reader) cluster(v value) Cluster {
 	if name, ok := m.need("name", "a name for this cluster, the same on every watcher"); ok {
 		c.Name, _ = name.word()
 	}
+	if v, ok := m.get("tls"); ok {
+		c.TLS = r.tls(v)
+	}
+	r.trusted = m.has("tls")
 	if watchers, ok := m.need("watchers", "every watcher with its address"); ok {
 		c.Watchers = r.watchers(watchers)
 	}
-	m.refuse("tls", "mutual TLS is not built yet; leave the key out and use loopback addresses")
 	if timing, ok := m.get("timing"); ok {
 		if t, ok := timing.timing(); ok {
 			c.Timing = t
@@ -67,7 +70,7 @@ func (v value) member(name string) Member {
 	var out Member
 	m := v.mapping()
 	if address, ok := m.need("address", "host:port that the other watchers reach it at"); ok {
-		if host, port, ok := address.hostPort(false); ok && address.loopbackOnly(host) {
+		if host, port, ok := address.hostPort(false); ok && address.reachable(host) {
 			out.Address = net.JoinHostPort(host, port)
 		}
 	}
@@ -92,19 +95,6 @@ func (v value) addresses() []netip.Addr {
 		}
 	}
 	return out
-}
-
-// loopbackOnly holds watchers to one machine as long as nothing authenticates them to each other.
-func (v value) loopbackOnly(host string) bool {
-	if ip, err := netip.ParseAddr(host); err == nil && ip.IsLoopback() || host == "localhost" {
-		return true
-	}
-	if host == "" {
-		v.fault("the host before the port is missing")
-		return false
-	}
-	v.fault("%q is not a loopback address; watchers on several machines need mutual TLS, which is not built yet", clip(host))
-	return false
 }
 
 // timing reads lan, wan, or the three durations. Raft's conditions on them are checked here, with the keys' names,

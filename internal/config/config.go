@@ -72,6 +72,7 @@ type Signals struct {
 type Cluster struct {
 	Name     string
 	Watchers map[string]Member // by name
+	TLS      *TLS              // nil: the watchers speak in plain, on loopback
 	Timing   Timing
 }
 
@@ -97,6 +98,9 @@ type Options struct {
 	// CheckZone judges what zone, groups and watchers come to together, such as a record in the records file at the name
 	// of a group. It is asked only about a file without other faults; members may be empty. Nil leaves it unjudged.
 	CheckZone func(p failover.Policy, members map[string]Member) error
+	// CheckTLS judges the files of cluster.tls for the watcher called name. It is asked only about a file without other
+	// faults, by Load and Parse with a directory. Nil leaves them unjudged.
+	CheckTLS func(t TLS, name string) []Remark
 	// Members are the names of the cluster's watchers, for ParsePolicy alone: quorum and the groups' records are held
 	// against them. Empty leaves those checks out.
 	Members []string
@@ -147,6 +151,7 @@ func (o Options) Parse(name string, text []byte, dir string) (*File, error) {
 	}
 	top.done()
 	r.checkZone(top, f.Policy, f.Cluster.Watchers)
+	r.checkTLS(cluster.child("tls"), f.Cluster.TLS, f.Watcher.Name)
 	if err := r.err(); err != nil {
 		return nil, err
 	}

@@ -22,6 +22,7 @@ type reader struct {
 	dir      string
 	options  Options
 	members  []string // names of the cluster's watchers; nil: not known
+	trusted  bool     // cluster.tls is there, so watchers may be on several machines
 	faults   Errors
 	warnings []string
 }

@@ -60,7 +60,7 @@ func (r *reader) self(v value, c Cluster) string {
 func (r *reader) listeners(m *mapping, w *Watcher, self Member) {
 	w.Listen = self.Address
 	if v, ok := m.get("listen"); ok {
-		if host, port, ok := v.hostPort(false); ok && v.loopbackOnly(host) {
+		if host, port, ok := v.hostPort(false); ok && v.listenable(host) {
 			w.Listen = net.JoinHostPort(host, port)
 		}
 	}

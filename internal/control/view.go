@@ -213,8 +213,12 @@ func databaseView(s *failover.State, l Local, group string, p *failover.App, a *
 	return view
 }
 
-// certificateSoon is how long before its end a certificate is warned about: renewals are commonly due 30 days before.
-const certificateSoon = 14 * 24 * time.Hour
+// certificateSoon is how long before its end an app's certificate is warned about: renewals are commonly due 30 days
+// before. A watcher's own is renewed by hand, so that is warned about earlier.
+const (
+	certificateSoon = 14 * 24 * time.Hour
+	watcherSoon     = 30 * 24 * time.Hour
+)
 
 // Warning codes.
 const (
@@ -240,6 +244,11 @@ func warnings(s *failover.State, l Local, p *failover.Group, g client.Group, now
 	for _, m := range s.Members {
 		if m.Name == l.Watcher && l.FileDiffers || m.Name != l.Watcher && m.About.Differs {
 			warn(warnFileDiffers, "the file of %s proposes another policy than the one in force", m.Name)
+		}
+	}
+	for _, m := range s.Members {
+		if e := m.About.Expires; e != nil && e.Sub(now) < watcherSoon {
+			warn(warnCertificate, "the certificate of watcher %s ends at %s; the others will then refuse it", m.Name, e.UTC().Format(time.RFC3339))
 		}
 	}
 	if l.LowDisk != "" {

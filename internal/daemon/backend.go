@@ -57,6 +57,7 @@ func (b backend) Local() control.Local {
 			l.Probes[v.Group][v.App] = append(l.Probes[v.Group][v.App], control.ProbeLocal{Name: name, Up: r.Verdict == failover.VerdictUp, Reason: r.Reason, Since: r.At})
 		}
 	}
+	l.Certificates = d.trust.certificate()
 	for _, c := range d.prober.Certificates() {
 		l.Certificates = append(l.Certificates, control.Certificate{Name: c.Group + "/" + c.App + "/" + c.Probe, Expires: c.Expires})
 	}

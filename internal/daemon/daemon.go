@@ -47,6 +47,7 @@ type Daemon struct {
 	control  *control.Server
 	web      *control.Web // nil: http_listen is off
 	desk     *desk
+	trust    *trust // nil: cluster.tls is not set
 
 	mu   sync.Mutex   // guards file and base
 	file *config.File // as last read
@@ -84,6 +85,9 @@ func (d *Daemon) build(f *config.File) error {
 	}); err != nil {
 		return err
 	}
+	if d.trust, err = openTrust(f, d.part("trust")); err != nil {
+		return err
+	}
 	if d.node, err = cluster.Open(d.clusterOptions(f, registry)); err != nil {
 		return err
 	}
@@ -107,7 +111,8 @@ func (d *Daemon) clusterOptions(f *config.File, registry prometheus.Registerer) 
 	o := cluster.Options{
 		Name: f.Watcher.Name, Cluster: f.Cluster.Name, Listen: f.Watcher.Listen, DataDir: f.Watcher.DataDir, Version: d.o.Version,
 		Log: d.part("cluster"), Registerer: registry, Overdue: d.prober.Overdue, Lead: d.lead, OnPoke: d.prober.Poke,
-		Bootstrap: func() failover.Policy { return d.configured().Policy },
+		Credentials: d.trust.credentials(),
+		Bootstrap:   func() failover.Policy { return d.configured().Policy },
 		Timing: cluster.Timing{Heartbeat: f.Cluster.Timing.Heartbeat, Election: f.Cluster.Timing.Election,
 			Lease: f.Cluster.Timing.Lease, CommitTimeout: f.Cluster.Timing.Commit},
 	}
@@ -243,9 +248,16 @@ func (d *Daemon) probeProgram(ctx context.Context, argv, env []string) ([]byte, 
 	return r.Output, r.ExitCode, err
 }
 
-// LoadConfig reads a watcher's file and checks it with everything that the parts know about their own keys.
+// LoadConfig reads a watcher's file and checks it with everything that the parts know about their own keys, the
+// certificates that it names included.
 func LoadConfig(path string) (*config.File, error) {
-	f, err := checks().Load(path)
+	o := checks()
+	o.CheckTLS = checkTLS
+	return loadConfig(path, o)
+}
+
+func loadConfig(path string, o config.Options) (*config.File, error) {
+	f, err := o.Load(path)
 	if err != nil {
 		return nil, err
 	}

@@ -60,6 +60,7 @@ func (k *desk) run(ctx context.Context) error {
 	defer func() { <-done }()
 	targets := ""
 	var recheck <-chan time.Time // kept across news: they may come more often than it ticks
+	k.d.lookAtTrust(time.Now())
 	for {
 		changed := k.d.node.Watch()
 		state := k.d.node.State()
@@ -81,6 +82,7 @@ func (k *desk) run(ctx context.Context) error {
 		case <-k.news:
 		case <-files.C:
 			targets = ""
+			k.d.lookAtTrust(time.Now())
 		case index := <-served:
 			k.mu.Lock()
 			k.about.Served = index
@@ -228,7 +230,9 @@ func (k *desk) collect() ([]failover.Report, failover.About) {
 		}
 		reports = append(reports, r)
 	}
-	return reports, k.about
+	about := k.about
+	about.Expires = k.d.trust.expires()
+	return reports, about
 }
 
 // aim points the probes at what the state says: an app's probes, or its standby probes while it is not active.

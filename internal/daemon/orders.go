@@ -79,10 +79,11 @@ func (d *Daemon) propose(ctx context.Context, c failover.Command) (failover.Resu
 // Reload is SIGHUP: it reads the file again. Zone and groups are proposed only if the file has changed since this
 // process last read it and the policy in force is still the one that it then held; anything else is for a person, with
 // watchover apply. A file with faults changes nothing, and a proposal that fails leaves it possible to correct the file and
-// send the signal again.
+// send the signal again. The certificates are read again by themselves, whatever the file is like.
 func (d *Daemon) Reload() {
-	file, err := LoadConfig(d.o.ConfigPath)
+	file, err := loadConfig(d.o.ConfigPath, checks())
 	if err != nil {
+		d.reloadTrust(d.configured())
 		d.log.Error().Err(err).Str("file", d.o.ConfigPath).Msg("cannot read the file again, nothing is changed")
 		return
 	}
@@ -93,6 +94,7 @@ func (d *Daemon) Reload() {
 	if err := d.control.SetOperators(file.Watcher.Operators); err != nil {
 		d.log.Warn().Err(err).Msg("not all operators are users of this machine")
 	}
+	d.reloadTrust(file)
 	d.desk.wake()
 	state := d.node.State()
 	switch judgeFile(state.Policy, old, file) {

@@ -35,6 +35,7 @@ type settings struct {
 	hooks     bool
 	web       map[string]string // app: base URL of its maintenance switch, if not its own
 	probePath string            // of main; default /healthz
+	tls       bool              // the watchers speak TLS
 }
 
 // cluster is three watchers, two apps and their directory. Its methods fail the test when something cannot be done.
@@ -83,6 +84,12 @@ func prepare(t *testing.T, s settings) *cluster {
 	for app, role := range map[string]string{"main": "primary", "standby": "replica"} {
 		must(t, os.Mkdir(filepath.Join(dir, app), 0o700))
 		c.setDatabase(app, map[string]string{"role": role, "frozen": "no", "receiving": "yes"})
+	}
+	if s.tls {
+		c.issueAll("pki")
+		for _, name := range names {
+			c.give(name, "pki")
+		}
 	}
 	for _, name := range names {
 		c.writeConfig(name)

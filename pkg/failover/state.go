@@ -65,6 +65,7 @@ type About struct {
 	Differs bool          `json:"differs,omitempty"` // its file proposes another policy than the one in force
 	Served  uint64        `json:"served,omitempty"`  // index of the newest zone content that its name server answered
 	Missing []MissingFile `json:"missing,omitempty"`
+	Expires *time.Time    `json:"expires,omitempty"` // its certificate; nil: it has none
 }
 
 // MissingFile is a file that the policy names and a watcher does not have.
