@@ -67,8 +67,8 @@ type gate struct {
 type conn struct {
 	net.Conn
 	g       *gate
-	limited bool // one of raft's that was accepted: its reads and writes get deadlines of their own
-	within  bool // bytes have been read since the last write: the other end is in the middle of a request
+	limited bool      // one of raft's that was accepted: its reads and writes get deadlines of their own
+	within  bool      // bytes have been read since the last write: the other end is in the middle of a request
 	tls     *tls.Conn // nil: in plain. Set by secured, with g.mu held, before anything is read or written
 
 	standing standing // guarded by g.mu
