@@ -21,8 +21,8 @@ type attempt struct {
 	w       *failover.Switchover
 	target  *failover.App // whom it acts on
 	from    *failover.App
-	wasOn   bool             // by what the quorum last saw, the app was in maintenance
-	answer  chan startAnswer // one answer, buffered
+	last    failover.AppState // what the quorum last saw of the app that it acts on, for when that does not answer
+	answer  chan startAnswer  // one answer, buffered
 
 	// For the performer's goroutine only.
 	cancel  context.CancelFunc
@@ -38,7 +38,7 @@ func newAttempt(p *performer, state *failover.State, task failover.Task) *attemp
 	w := state.Groups[task.Group].Switchover
 	a := &attempt{
 		p: p, task: task, timeout: state.Timeout(task), began: time.Now(), w: w, step: *w.Step(task.Step),
-		wasOn:  state.Groups[task.Group].Apps[task.App].Maintenance == failover.SwitchOn,
+		last:   *state.Groups[task.Group].Apps[task.App],
 		target: w.Policy.App(task.App), from: w.Policy.App(w.From), answer: make(chan startAnswer, 1), looking: true,
 	}
 	a.id = identity{
@@ -102,19 +102,23 @@ func (a *attempt) perform(ctx context.Context, seen sight) failover.Ended {
 	if a.task.Work == failover.WorkAfter {
 		return a.outcome(ctx, a.hooks(ctx, "after", a.w.Policy.Steps[a.task.Step].After))
 	}
+	var before deed
 	if a.task.Work == failover.WorkAct {
-		if done := a.hooks(ctx, "before", a.w.Policy.Steps[a.task.Step].Before); done.err != nil {
-			done.err = fmt.Errorf("before hook: %w", done.err)
-			return a.outcome(ctx, done)
+		if before = a.hooks(ctx, "before", a.w.Policy.Steps[a.task.Step].Before); before.err != nil {
+			before.err = fmt.Errorf("before hook: %w", before.err)
+			return a.outcome(ctx, before)
 		}
 	}
-	if seen.done {
-		return a.outcome(ctx, deed{})
+	var done deed
+	switch {
+	case seen.done:
+	case ctx.Err() != nil:
+		done.err = errNoTime
+	default:
+		done = a.act(ctx)
 	}
-	if err := ctx.Err(); err != nil {
-		return a.outcome(ctx, deed{err: errNoTime})
-	}
-	return a.outcome(ctx, a.act(ctx))
+	done.output = before.output + done.output
+	return a.outcome(ctx, done)
 }
 
 var errNoTime = errors.New("no answer in time, nothing was done")

@@ -18,8 +18,8 @@ type database interface {
 	StopReplication(context.Context) (output string, err error)
 	ResumeReplication(context.Context) (output string, err error)
 	Promote(context.Context) (output string, err error)
-	// TellsFrozen reports whether the database itself can be asked if it is frozen. If not, a freeze that reported
-	// success is believed.
+	// TellsFrozen reports whether the database itself can be asked if it is frozen, whatever it told so far. If not, and if
+	// it has never told, a freeze that reported success is believed.
 	TellsFrozen() bool
 	Close()
 }
@@ -47,8 +47,9 @@ func (o *outside) look(ctx context.Context, d *failover.Database, id identity) (
 	return db.Observe(ctx)
 }
 
-// freeze freezes and reads back. untold: the database says nothing about being frozen, so its word is taken.
-func freeze(ctx context.Context, db database) (output string, untold bool, err error) {
+// freeze freezes and reads back. untold: the database says nothing about being frozen, so its word is taken; but not of
+// one that is known to tell.
+func freeze(ctx context.Context, db database, tells bool) (output string, untold bool, err error) {
 	if output, err = db.Freeze(ctx); err != nil {
 		return output, false, err
 	}
@@ -58,7 +59,7 @@ func freeze(ctx context.Context, db database) (output string, untold bool, err e
 		return output, false, fmt.Errorf("cannot read the freeze back: %w", err)
 	case seen.Frozen || seen.Role == failover.RoleReplica:
 		return output, false, nil
-	case db.TellsFrozen():
+	case tells || db.TellsFrozen():
 		return output, false, errors.New("the database still takes writes after it was frozen")
 	}
 	return output, true, nil

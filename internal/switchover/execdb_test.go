@@ -93,7 +93,7 @@ func TestActsAreReadBack(t *testing.T) {
 	frozen, streaming := primary, replica
 	frozen.Frozen, streaming.Streaming = true, true
 	onFreeze := func(ctx context.Context, d *fakeDatabase) (bool, error) {
-		_, untold, err := freeze(ctx, d)
+		_, untold, err := freeze(ctx, d, false)
 		return untold, err
 	}
 	plainly := func(act func(context.Context, database) (string, error)) func(context.Context, *fakeDatabase) (bool, error) {

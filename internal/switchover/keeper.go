@@ -22,6 +22,7 @@ type keeper struct {
 	r       *Runner
 	journal Journal
 	group   string
+	began   time.Time // when this watcher began to lead
 	log     zerolog.Logger
 
 	mu       sync.Mutex // guards what follows
@@ -29,8 +30,8 @@ type keeper struct {
 	upAt     map[failover.Task]time.Time
 }
 
-func newKeeper(r *Runner, j Journal, group string) *keeper {
-	return &keeper{r: r, journal: j, group: group, log: r.opts.Log.With().Str("group", group).Logger(),
+func newKeeper(r *Runner, j Journal, group string, began time.Time) *keeper {
+	return &keeper{r: r, journal: j, group: group, began: began, log: r.opts.Log.With().Str("group", group).Logger(),
 		believed: map[failover.Task]bool{}, upAt: map[failover.Task]time.Time{}}
 }
 
@@ -76,6 +77,13 @@ func (k *keeper) tend(ctx context.Context, app string) {
 			return
 		}
 		failed := false
+		if wait := foreignKeeper(state, k.group, app, k.began); wait > 0 {
+			if !waitFor(ctx, min(wait, state.Policy.Group(k.group).Probing.RetryInterval)) { // its end may be told before
+				return
+			}
+			continue
+		}
+		k.giveUpOrphans(ctx, state, app)
 		for _, task := range state.Keep(k.group) {
 			failed = task.App == app && !k.keep(ctx, task) || failed
 		}
@@ -90,6 +98,18 @@ func (k *keeper) tend(ctx context.Context, app string) {
 	}
 }
 
+// giveUpOrphans ends attempts that an earlier Lead of this same term left open, now that their time is over: as long as one
+// is open no step may touch the app. Hands of this Lead are not there: tend is their only owner, and it tells their end.
+func (k *keeper) giveUpOrphans(ctx context.Context, state *failover.State, app string) {
+	a := state.Groups[k.group].Apps[app]
+	for _, m := range []*failover.Mark{a.Mark, a.Release} {
+		if m != nil && m.Open != nil && m.Open.Term == state.Term {
+			task := failover.Task{Group: k.group, App: app, Part: m.Open.Part, Release: m == a.Release}
+			k.tell(ctx, failover.Ended{Task: task, Token: m.Open.Token, Outcome: failover.OutcomeInterrupted, Error: errOrphan.Error()})
+		}
+	}
+}
+
 // keep looks at one part of an app and does what is owed there. False: it was tried and failed.
 func (k *keeper) keep(ctx context.Context, task failover.Task) bool {
 	state := k.journal.State()
@@ -99,6 +119,9 @@ func (k *keeper) keep(ctx context.Context, task failover.Task) bool {
 	p := state.Policy.Group(k.group)
 	look, cancel := context.WithTimeout(ctx, p.Probing.Timeout)
 	id := k.identity(state, task)
+	if state.Groups[k.group].Apps[task.App].TellsFrozen {
+		k.believe(task, false)
+	}
 	owed, known := k.owed(look, p.App(task.App), task, id)
 	cancel()
 	if !known {
@@ -160,7 +183,7 @@ func (k *keeper) act(leading context.Context, state *failover.State, app *failov
 	case ctx.Err() != nil:
 		d.err = errNoTime
 	case owed:
-		d = k.turn(ctx, app, task, id)
+		d = k.turn(ctx, app, task, id, state.Groups[k.group].Apps[task.App].TellsFrozen)
 	}
 	ended := failover.Ended{Task: task, Token: result.Token, Outcome: failover.OutcomeDone, Output: lastBytes(d.output, failover.MaxOutput)}
 	if d.err != nil {
@@ -176,8 +199,8 @@ func (k *keeper) act(leading context.Context, state *failover.State, app *failov
 	return d.err == nil
 }
 
-// turn fences one part of an app, or opens it.
-func (k *keeper) turn(ctx context.Context, app *failover.App, task failover.Task, id identity) (d deed) {
+// turn fences one part of an app, or opens it. tells: its database is known to tell when it is frozen.
+func (k *keeper) turn(ctx context.Context, app *failover.App, task failover.Task, id identity, tells bool) (d deed) {
 	if task.Part == failover.PartMaintenance {
 		want := failover.SwitchOn
 		if task.Release {
@@ -197,7 +220,7 @@ func (k *keeper) turn(ctx context.Context, app *failover.App, task failover.Task
 	case task.Release:
 		d.output, d.err = unfreeze(ctx, db)
 	default:
-		d.output, d.untold, d.err = freeze(ctx, db)
+		d.output, d.untold, d.err = freeze(ctx, db, tells)
 	}
 	return d
 }
@@ -240,7 +263,8 @@ func (k *keeper) identity(state *failover.State, task failover.Task) identity {
 		return id
 	}
 	id.switchover, id.attempt = m.Switchover, m.Attempts+1
-	id.key = fmt.Sprintf("%s-%d-keep-%s-%d", task.Group, m.Switchover, id.step, id.attempt)
+	// Equal across the attempts until one is done; what is to be done again after that is no repetition.
+	id.key = fmt.Sprintf("%s-%d-keep-%s-%d", task.Group, m.Switchover, id.step, m.Kept[task.Part]+1)
 	if w := state.Switchover(task.Group, m.Switchover); w != nil {
 		id.from, id.to, id.kind, id.epoch = w.From, w.To, w.Kind, w.Epoch
 	}

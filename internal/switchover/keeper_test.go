@@ -244,7 +244,7 @@ func TestKeepingThatIsJournaledTooLateDoesNothing(t *testing.T) {
 
 func TestKeeperSurvivesAPolicyWithoutItsGroup(t *testing.T) {
 	play(t, nil, func(w *world) {
-		k := newKeeper(w.runner, w.journal, group)
+		k := newKeeper(w.runner, w.journal, group, time.Now())
 		task := failover.Task{Group: group, App: "main", Part: failover.PartMaintenance}
 		policy := *w.journal.State().Policy
 		policy.Groups = nil
@@ -252,5 +252,66 @@ func TestKeeperSurvivesAPolicyWithoutItsGroup(t *testing.T) {
 		k.keep(t.Context(), task)
 		synctest.Wait()
 		want(t, "calls", len(w.runs("main check")), 0)
+	})
+}
+
+// The hands with which an earlier leader kept a mark may still move: its attempt is waited out, and not replaced before.
+func TestKeeperWaitsOutAForeignKeeper(t *testing.T) {
+	play(t, nil, func(w *world) {
+		stop := w.lead()
+		w.kill()
+		w.ended() // main is marked
+		w.app("main", func(a *fakeApp) { a.dead = false; a.slow["on"] = time.Hour })
+		w.until("the keeper's hands are there", func(g *failover.GroupState) bool { return g.Apps["main"].Mark.Open != nil })
+		w.crash(stop)
+		w.app("main", func(a *fakeApp) { a.slow["on"] = 0 })
+		began, old := w.now(), len(w.called(0))
+		defer w.lead()()
+		w.rest(10*time.Second - time.Millisecond)
+		wantCalls(t, w.called(old))
+		w.rest(time.Second)
+		main := w.is("main")
+		want(t, "fenced whole", main.maintenance && main.frozen, true)
+		want(t, "not before", w.runs("main on")[2].at-began >= 10*time.Second, true)
+	})
+}
+
+// An attempt that this same term left open, and nobody's hands are on, must not keep steps off the app for the rest of the
+// term, though the app does not answer and the keeper has nothing to do there.
+func TestKeeperGivesUpAnOrphanOfItsOwnTerm(t *testing.T) {
+	play(t, nil, func(w *world) {
+		stop := w.lead()
+		w.kill()
+		w.ended()
+		stop()
+		task := failover.Task{Group: group, App: "main", Part: failover.PartMaintenance}
+		w.must(failover.Command{Journal: &failover.Journal{Start: &failover.Start{Task: task}}}) // commits late
+		defer w.lead()()
+		w.rest(11 * time.Second)
+		if m := w.journal.State().Groups[group].Apps["main"].Mark; m.Open != nil || m.Error != errOrphan.Error() {
+			t.Errorf("still open: %+v", m)
+		}
+	})
+}
+
+// One fencing has one key, however often it is tried; the next one has another.
+func TestKeyIsEqualAcrossAttempts(t *testing.T) {
+	moved(t, nil, func(w *world) {
+		task := failover.Task{Group: group, App: "main", Part: failover.PartMaintenance}
+		k := newKeeper(w.runner, w.journal, group, time.Now())
+		key := func() string { return k.identity(w.journal.State(), task).key }
+		first := key()
+		w.app("main", func(a *fakeApp) { a.broken["on"] = true })
+		w.back()
+		w.rest(5 * time.Second)
+		if n := w.journal.State().Groups[group].Apps["main"].Mark.Attempts; n < 2 {
+			t.Fatalf("%d attempts", n)
+		}
+		want(t, "key while it fails", key(), first)
+		want(t, "output", w.journal.State().Groups[group].Apps["main"].Mark.Output, "broken\n")
+		w.app("main", func(a *fakeApp) { a.broken["on"] = false })
+		w.rest(keeperPatience + time.Second)
+		want(t, "fenced", w.is("main").maintenance, true)
+		want(t, "the next one's is another", key() == first, false)
 	})
 }

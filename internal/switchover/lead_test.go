@@ -418,3 +418,126 @@ func (j slowAnswers) Begin(c failover.Command) func(context.Context) (failover.R
 		return wait(ctx)
 	}
 }
+
+// Whether the target still receives from a main that only this leader cannot reach can be told before its replication is
+// stopped and never after: a look that fails is no look.
+func TestNothingIsStoppedForATargetThatDoesNotTell(t *testing.T) {
+	play(t, nil, func(w *world) {
+		defer w.lead()()
+		w.app("main", func(a *fakeApp) { a.hangs = true })
+		w.app("standby", func(a *fakeApp) { a.broken["role"] = true })
+		w.see("main", failover.VerdictDown)
+		w.until("a try is refused", func(g *failover.GroupState) bool {
+			return g.Switchover.Open() && g.Switchover.Step(failover.StepStopReplication).Tries == 1
+		})
+		w.app("standby", func(a *fakeApp) { a.broken["role"] = false }) // and it still receives
+		o := w.ended()
+		want(t, "result", o.Result, failover.ResultUndone)
+		if !strings.HasPrefix(o.Undoing, failover.BlockOutOfReach) {
+			t.Errorf("undone because of %q", o.Undoing)
+		}
+		want(t, "stops and promotions", len(w.runs("standby promote"))+len(w.runs("standby stop")), 0)
+	})
+}
+
+// One look that fails is looked again within the same try.
+func TestTargetThatDoesNotTellOnceIsAskedAgain(t *testing.T) {
+	play(t, nil, func(w *world) {
+		w.app("standby", func(a *fakeApp) { a.broken["role"] = true })
+		w.app("main", func(a *fakeApp) { a.dead = true })
+		w.see("main", failover.VerdictDown)
+		defer w.lead()()
+		w.rest(3 * time.Second)
+		w.app("standby", func(a *fakeApp) { a.broken["role"], a.streaming = false, false })
+		o := w.ended()
+		want(t, "result", o.Result, failover.ResultDone)
+		want(t, "attempts", o.Step(failover.StepStopReplication).Attempts, 1)
+		want(t, "failed tries", strings.Contains(w.story(), "step_failed stop"), false)
+	})
+}
+
+func TestPointOfNoReturnIsNotPassedBlindly(t *testing.T) {
+	t.Run("database", func(t *testing.T) {
+		play(t, func(g *failover.Group) { hook(g, failover.StepStopReplication, "after", "die") }, func(w *world) {
+			defer w.lead()()
+			w.onHook("die", func(context.Context) (int, error) {
+				w.app("standby", func(a *fakeApp) { a.dead = true })
+				return 0, nil
+			})
+			w.kill()
+			o := w.ended()
+			want(t, "result", o.Result, failover.ResultUndone)
+			want(t, "writer", w.journal.State().Groups[group].Writer, "main")
+			want(t, "promotions", len(w.runs("standby promote")), 0)
+		})
+	})
+	t.Run("maintenance", func(t *testing.T) {
+		play(t, withoutDatabase, func(w *world) {
+			defer w.lead()()
+			w.app("standby", func(a *fakeApp) { a.broken["check"] = true })
+			w.kill()
+			o := w.ended()
+			want(t, "result", o.Result, failover.ResultUndone)
+			want(t, "writer", w.journal.State().Groups[group].Writer, "main")
+			want(t, "turned off", len(w.runs("standby off")), 0)
+		})
+	})
+	t.Run("no check to ask", func(t *testing.T) {
+		play(t, func(g *failover.Group) {
+			withoutDatabase(g)
+			for i := range g.Apps {
+				g.Apps[i].Maintenance.Check = nil
+			}
+		}, func(w *world) {
+			defer w.lead()()
+			w.kill()
+			want(t, "result", w.ended().Result, failover.ResultDone)
+		})
+	})
+}
+
+func withoutDatabase(g *failover.Group) {
+	for i := range g.Apps {
+		g.Apps[i].Database = nil
+	}
+}
+
+// A freeze that is asked for again, because the database answers after all, gets its own timeout and not a probe's: else
+// the database is frozen half and opened again, for ever.
+func TestRepeatedFreezeGetsItsOwnTime(t *testing.T) {
+	play(t, nil, func(w *world) {
+		defer w.lead()()
+		w.app("standby", func(a *fakeApp) { a.slow["role"] = 200 * time.Millisecond })
+		w.app("main", func(a *fakeApp) { a.broken["on"], a.slow["freeze"] = true, 3*time.Second })
+		w.see("main", failover.VerdictDown)
+		o := w.ended()
+		want(t, "result", o.Result, failover.ResultDone)
+		want(t, "freeze", o.Step(failover.StepFreeze).State, failover.StepDone)
+		want(t, "main frozen", w.is("main").frozen, true)
+	})
+}
+
+// A freeze that exits 0 without effect is not believed of a database that is known to tell its freeze.
+func TestFreezeWithoutEffectOfADatabaseThatTells(t *testing.T) {
+	play(t, nil, func(w *world) {
+		defer w.lead()()
+		told := failover.Report{Group: group, App: "main", Watcher: "w1", Boot: 1, Seq: w.number(), Revision: w.journal.State().Groups[group].Apps["main"].Revision,
+			Verdict: failover.VerdictUp, Database: &failover.Observation{Role: failover.RolePrimary, Frozen: true, ID: "db1"}}
+		w.must(failover.Command{Reports: &failover.Reports{Reports: []failover.Report{told}}})
+		w.see("main", failover.VerdictUp)
+		w.app("main", func(a *fakeApp) { a.tells, a.deaf = true, map[string]bool{"freeze": true} })
+		w.request()
+		o := w.ended()
+		want(t, "result", o.Result, failover.ResultUndone)
+		want(t, "because", strings.Contains(o.Undoing, "still takes writes"), true)
+		want(t, "catch-ups", len(w.runs("standby catch_up")), 0)
+	})
+}
+
+func TestOutputOfBeforeHooksIsKept(t *testing.T) {
+	play(t, func(g *failover.Group) { hook(g, failover.StepFreeze, "before", "talk") }, func(w *world) {
+		defer w.lead()()
+		w.request()
+		want(t, "output", w.ended().Step(failover.StepFreeze).Output, "hook talk ranmain freeze done")
+	})
+}

@@ -2,6 +2,7 @@ package switchover
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
@@ -134,6 +135,9 @@ func (p *performer) launch(ctx context.Context, state *failover.State) (again ti
 			}
 			continue
 		}
+		if p.giveUpOrphan(state, task) {
+			continue // offered again once that is foreseen
+		}
 		a := newAttempt(p, state, task)
 		p.running[task] = a
 		ctx, cancel := context.WithCancel(ctx)
@@ -145,7 +149,7 @@ func (p *performer) launch(ctx context.Context, state *failover.State) (again ti
 
 // foreign is how long to wait for another leader's hands: the full timeout of its open attempt, from our own beginning.
 func (p *performer) foreign(state *failover.State, task failover.Task) time.Duration {
-	wait := p.foreignKeeper(state, task.App)
+	wait := foreignKeeper(state, p.group, task.App, p.began)
 	step := state.Groups[p.group].Switchover.Step(task.Step)
 	if step.Open == "" {
 		return wait
@@ -158,14 +162,32 @@ func (p *performer) foreign(state *failover.State, task failover.Task) time.Dura
 	return max(wait, time.Until(p.began.Add(state.Timeout(open))))
 }
 
+var errOrphan = errors.New("given up: its time is over and none of this leader's hands are on it")
+
+// giveUpOrphan ends an attempt of this same term that is not ours and whose time is over: an earlier Lead's, or one whose
+// start got into the log after its proposer had given it up. Nobody else will, and no other is accepted while it is open.
+func (p *performer) giveUpOrphan(state *failover.State, task failover.Task) bool {
+	step := state.Groups[p.group].Switchover.Step(task.Step)
+	if step.Open == "" || step.OpenTerm != state.Term {
+		return false
+	}
+	task.Work = step.Open
+	if len(p.outcomes) == 0 {
+		p.since = time.Now()
+	}
+	p.outcomes = append(p.outcomes, failover.Ended{Task: task, Token: step.Token, Outcome: failover.OutcomeInterrupted, Error: errOrphan.Error()})
+	return true
+}
+
 // foreignKeeper is how long to wait for the hands with which an earlier leader kept a mark on an app or did a release: they
-// may be closing what the step opens, or the other way round.
-func (p *performer) foreignKeeper(state *failover.State, app string) (wait time.Duration) {
-	a := state.Groups[p.group].Apps[app]
+// may be closing what the step or the keeper opens, or the other way round. An attempt of this term counts too; while our
+// own keeper is at it Next offers no step there.
+func foreignKeeper(state *failover.State, group, app string, began time.Time) (wait time.Duration) {
+	a := state.Groups[group].Apps[app]
 	for _, m := range []*failover.Mark{a.Mark, a.Release} {
-		if m != nil && m.Open != nil && m.Open.Term != state.Term {
-			hands := failover.Task{Group: p.group, App: app, Part: m.Open.Part}
-			wait = max(wait, time.Until(p.began.Add(state.Timeout(hands))))
+		if m != nil && m.Open != nil {
+			hands := failover.Task{Group: group, App: app, Part: m.Open.Part}
+			wait = max(wait, time.Until(began.Add(state.Timeout(hands))))
 		}
 	}
 	return wait

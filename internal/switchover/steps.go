@@ -7,13 +7,6 @@ import (
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
-// What undo goes back to: an app that was in maintenance, or a database that was frozen, before the switchover touched
-// it stays so.
-const (
-	priorOn     = "on"
-	priorFrozen = "frozen"
-)
-
 // look is the attempt's read-only half. What it sees goes into the journal with the start.
 func (a *attempt) look(ctx context.Context) sight {
 	seen := sight{start: failover.Start{Task: a.task}}
@@ -43,7 +36,7 @@ func (a *attempt) look(ctx context.Context) sight {
 func (a *attempt) wanted() failover.Switch {
 	on := a.task.Step == failover.StepMaintenanceOn
 	if a.task.Work == failover.WorkUndo {
-		on = a.step.Prior == priorOn
+		on = a.step.Prior == failover.PriorOn
 	}
 	if on {
 		return failover.SwitchOn
@@ -56,16 +49,20 @@ func (a *attempt) lookAtMaintenance(ctx context.Context, seen *sight) {
 		return
 	}
 	is, err := a.maintenance().state(ctx, a.id)
-	if is == failover.SwitchOn || err != nil && a.wasOn {
-		seen.start.Prior = priorOn // an app that does not answer now is as a quorum last saw it
+	if is == failover.SwitchOn || err != nil && a.last.LastMaintenance == failover.SwitchOn {
+		seen.start.Prior = failover.PriorOn // an app that does not answer now is as a quorum last saw it
 	}
 	if err != nil {
+		seen.start.Unseen = a.task.Step == failover.StepMaintenanceOff
 		return
 	}
 	seen.done = is == a.wanted()
 }
 
 func (a *attempt) lookAtFreeze(ctx context.Context, seen *sight) {
+	if a.last.LastFrozen {
+		seen.start.Prior = failover.PriorFrozen // unless it tells otherwise
+	}
 	db, err := a.p.r.out.database(a.target.Database, a.id)
 	if err != nil {
 		return
@@ -75,12 +72,13 @@ func (a *attempt) lookAtFreeze(ctx context.Context, seen *sight) {
 	if err != nil {
 		return
 	}
+	seen.start.Prior = ""
 	if o.Frozen {
-		seen.start.Prior = priorFrozen
+		seen.start.Prior = failover.PriorFrozen
 	}
 	// A database that does not tell its freeze may be frozen, also by an attempt that failed half-way: only lifting the
 	// freeze makes sure.
-	wantFrozen := a.task.Work == failover.WorkAct || a.step.Prior == priorFrozen
+	wantFrozen := a.task.Work == failover.WorkAct || a.step.Prior == failover.PriorFrozen
 	seen.done = o.Frozen == wantFrozen && (wantFrozen || o.Role == failover.RolePrimary && db.TellsFrozen())
 }
 
@@ -95,6 +93,7 @@ func (a *attempt) lookTwice(ctx context.Context, seen *sight) {
 		a.lookAtBoth(ctx, &seen.start)
 	}
 	to := seen.start.To
+	seen.start.Unseen = to == nil
 	seen.done = a.task.Step == failover.StepPromote && to != nil && to.Role == failover.RolePrimary && !to.Frozen
 }
 
@@ -127,11 +126,11 @@ func (a *attempt) lookAtTarget(ctx context.Context) *failover.Observation {
 }
 
 // mayBeStale reports whether the rules are about to hold the promotion back because the target still receives from a
-// database that we do not reach. A replica notices a primary that hangs only after a while, so it is asked again for as
-// long as there is time to look, rather than taking everything back.
+// database that we do not reach, or does not tell. A replica notices a primary that hangs only after a while, so it is
+// asked again for as long as there is time to look, rather than taking everything back.
 func (a *attempt) mayBeStale(st failover.Start) bool {
 	freeze := a.w.Step(failover.StepFreeze)
-	return st.Step == failover.StepStopReplication && st.From == nil && st.To != nil && st.To.Streaming &&
+	return st.Step == failover.StepStopReplication && st.From == nil && (st.To == nil || st.To.Streaming) &&
 		freeze.State != failover.StepDone && !a.w.Force && a.w.Policy.Failover.RequireFence != failover.FenceNever
 }
 
@@ -162,8 +161,8 @@ func (a *attempt) act(ctx context.Context) deed {
 	undo := a.task.Work == failover.WorkUndo
 	switch {
 	case a.task.Step == failover.StepFreeze && !undo:
-		d.output, d.untold, d.err = freeze(ctx, db)
-	case a.task.Step == failover.StepFreeze && a.step.Prior != priorFrozen:
+		d.output, d.untold, d.err = freeze(ctx, db, a.last.TellsFrozen)
+	case a.task.Step == failover.StepFreeze && a.step.Prior != failover.PriorFrozen:
 		d.output, d.err = unfreeze(ctx, db)
 	case a.task.Step == failover.StepCatchUp && !undo:
 		d.output, d.err = db.CatchUp(ctx)

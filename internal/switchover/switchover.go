@@ -94,7 +94,7 @@ func (r *Runner) Lead(ctx context.Context, journal Journal) {
 // lead runs one group's switchovers and keeps its marks, until ctx ends or the group is gone.
 func (r *Runner) lead(ctx context.Context, journal Journal, group string, began time.Time) {
 	ctx, cancel := context.WithCancel(ctx)
-	k := newKeeper(r, journal, group)
+	k := newKeeper(r, journal, group, began)
 	kept := make(chan struct{})
 	go func() {
 		defer close(kept)

@@ -162,3 +162,28 @@ func TestTakeoverWaitsOutAForeignKeeper(t *testing.T) {
 		}
 	})
 }
+
+// This watcher gives up leading and leads again in the same term. A start of its earlier time gets into the log only then:
+// nobody's hands follow it, and it must not block the switchover, nor its undo, for the rest of the term.
+func TestStartThatCommitsAfterLeadWasLeftIsGivenUp(t *testing.T) {
+	for _, abort := range []bool{false, true} {
+		play(t, nil, func(w *world) {
+			id := w.request()
+			w.lead()() // leads for a moment, and its hands are still
+			step := w.journal.State().Groups[group].Switchover.Step(failover.StepMaintenanceOn)
+			if step.Open != "" {
+				t.Fatalf("%+v", step)
+			}
+			task := failover.Task{Group: group, App: "main", Switchover: id, Step: failover.StepMaintenanceOn, Work: failover.WorkAct}
+			w.must(failover.Command{Journal: &failover.Journal{Start: &failover.Start{Task: task}}})
+			if abort {
+				w.must(failover.Command{By: "uid:0", Abort: &failover.GroupOrder{Group: group}})
+			}
+			began := w.now()
+			defer w.lead()()
+			o := w.ended()
+			want(t, "result", o.Result, map[bool]failover.SwitchoverResult{false: failover.ResultDone, true: failover.ResultAborted}[abort])
+			want(t, "its whole time is waited out first", w.now()-began, 10*time.Second)
+		})
+	}
+}

@@ -173,6 +173,9 @@ func (s *State) adoptGroup(p, old *Group) {
 			if app.Name == g.Active {
 				g.UpOnce, g.Outage = false, nil
 			}
+			if old != nil && old.App(app.Name) != nil && !reflect.DeepEqual(old.App(app.Name).Database, app.Database) {
+				a.TellsFrozen = false // another database, or another program that tells of it
+			}
 		}
 	}
 }

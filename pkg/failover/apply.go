@@ -156,7 +156,13 @@ func (s *State) takeReport(r Report) {
 		r.Database = copied(r.Database)
 		r.Database.ID = cut(r.Database.ID, maxText)
 	}
+	a.noteFrozen(r.Database)
 	a.Reports[r.Watcher] = &r
+}
+
+// noteFrozen remembers that a database tells when it is frozen.
+func (a *AppState) noteFrozen(o *Observation) {
+	a.TellsFrozen = a.TellsFrozen || o != nil && o.Frozen
 }
 
 // rememberWho carries over to which database cluster and timeline a database belongs when it does not tell any more: in
@@ -184,13 +190,17 @@ func (s *State) pause(c *PauseOrder, by string) Result {
 		return refuse(CodeInvalid, "for", "the duration %s is negative", c.For)
 	}
 	groups, r := s.named(c.Group)
+	changed := false
 	for _, g := range groups {
-		if g.Pause != nil && c.Signal {
-			r.Note = "already paused"
-			continue
+		if g.Pause != nil && g.Pause.For == 0 && c.Signal {
+			continue // a timed pause is made one that lasts
 		}
+		changed = true
 		g.Pause = &Pause{Index: s.Index, Since: s.Time, By: by, Reason: cut(c.Reason, maxText), For: c.For}
 		s.event("paused", g.Name, "", "automation of "+g.Name+" paused", map[string]string{"by": by, "reason": g.Pause.Reason})
+	}
+	if !changed && len(groups) > 0 {
+		r.Note = "already paused"
 	}
 	return r
 }

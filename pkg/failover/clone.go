@@ -41,6 +41,7 @@ func (m *Mark) clone() *Mark {
 	n := copied(m)
 	if n != nil {
 		n.Open = copied(m.Open)
+		n.Kept = maps.Clone(m.Kept)
 	}
 	return n
 }

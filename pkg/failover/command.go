@@ -99,7 +99,7 @@ type PauseOrder struct {
 	Group  string        `json:"group,omitempty"`
 	For    time.Duration `json:"for,omitempty"` // 0: until resume
 	Reason string        `json:"reason,omitempty"`
-	Signal bool          `json:"signal,omitempty"` // a group that is paused already stays as it is
+	Signal bool          `json:"signal,omitempty"` // a group that is paused until resume already stays as it is
 }
 
 // Journal holds what a runner did and is about to do, applied in this order: the ends of attempts, then the start of at
@@ -126,6 +126,8 @@ type Start struct {
 	Prior string       `json:"prior,omitempty"`
 	From  *Observation `json:"from,omitempty"` // the old writer's database, seen just now
 	To    *Observation `json:"to,omitempty"`   // the target's
+	// Unseen says that the target was asked how it stands, its database or its maintenance check, and did not tell.
+	Unseen bool `json:"unseen,omitempty"`
 }
 
 // Outcome is how an attempt ended.

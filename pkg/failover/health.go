@@ -61,6 +61,12 @@ func (s *State) refreshApp(g *GroupState, p *Group, a *AppState) {
 		s.event("health", g.Name, a.Name, fmt.Sprintf("%s is %s by quorum", a.Name, health), map[string]string{"health": string(health)})
 	}
 	a.Maintenance = s.maintenance(a)
+	if a.Maintenance != SwitchUnknown {
+		a.LastMaintenance = a.Maintenance
+	}
+	if s.role(a) != RoleUnknown {
+		a.LastFrozen = s.frozen(a)
+	}
 	if a.Name == g.Active && health == HealthUp {
 		g.UpOnce = true
 	}
@@ -216,6 +222,7 @@ func (s *State) forget(a *AppState) {
 	a.Reports = map[string]*Report{}
 	a.Health, a.HealthSince = HealthUnknown, s.Time
 	a.Maintenance = SwitchUnknown
+	a.LastMaintenance, a.LastFrozen = "", false
 }
 
 // noteServed sets when the last compliant cache has dropped the old answer, once every member has answered the new one.

@@ -44,6 +44,8 @@ func (s *State) start(st *Start) Result {
 	if step.Open != "" && step.OpenTerm == s.Term {
 		return refuse(CodeStale, "attempt_open", "attempt %d of %s is open", step.Token, step.Name)
 	}
+	g.Apps[w.From].noteFrozen(st.From)
+	g.Apps[w.To].noteFrozen(st.To)
 	if st.Work == WorkAct {
 		if r, ok := s.lastLook(g, w, st); !ok {
 			return r
@@ -74,78 +76,6 @@ func (s *State) startAct(g *GroupState, w *Switchover, step *Step, st *Start) {
 		s.passNoReturn(g, w)
 		s.event("point_of_no_return", g.Name, w.To, w.To+" is the writer from now on", map[string]string{"switchover": fmt.Sprint(w.ID)})
 	}
-}
-
-// lastLook judges what the runner saw just before the steps that give up the old database: stop-replication, and the
-// promotion itself. An old database that answers is frozen and caught up with first. One that stays writable, or is out of
-// reach while the target still receives from it, holds the promotion back; so does a third app's writable database.
-func (s *State) lastLook(g *GroupState, w *Switchover, st *Start) (Result, bool) {
-	freeze := w.Step(StepFreeze)
-	if freeze == nil || st.Step != StepStopReplication && st.Step != StepPromote {
-		return Result{}, true
-	}
-	answers := st.From != nil && st.From.Role != RoleUnknown
-	believed := freeze.State == StepDone && freeze.Untold
-	writable := answers && st.From.Role == RolePrimary && !st.From.Frozen && !believed
-	third := s.writableBeside(g, &w.Policy, w.From, w.To)
-	switch {
-	case w.PastNoReturn():
-		return s.fenceFirst(g, w, st, writable)
-	case st.Step == StepStopReplication && !freeze.Redo && answers && (writable || freeze.State != StepDone):
-		return s.freezeFirst(w)
-	case w.unfenced():
-		return Result{}, true
-	case writable:
-		return s.holdBack(g, w, fmt.Sprintf("the database of %s answers as a writable primary", w.From))
-	case answers && freeze.State != StepDone:
-		return s.holdBack(g, w, fmt.Sprintf("the database of %s answers again", w.From))
-	case !answers && freeze.State != StepDone && st.To != nil && st.To.Streaming:
-		return s.holdBack(g, w, fmt.Sprintf("the database of %s is out of reach, but %s still receives from it", w.From, w.To))
-	case third != "":
-		return s.holdBack(g, w, fmt.Sprintf("the database of %s is a writable primary too", third))
-	}
-	return Result{}, true
-}
-
-// fenceFirst keeps a promotion that is tried again from making a second writable database, when the old one has come back
-// meanwhile. There is no way back, so the old app is marked, for its keeper to fence it, and the try counts as failed: one
-// that cannot be fenced halts the switchover. A target that is promoted already is only to be noted.
-func (s *State) fenceFirst(g *GroupState, w *Switchover, st *Start, writable bool) (Result, bool) {
-	promoted := st.To != nil && st.To.Role == RolePrimary
-	if st.Step != StepPromote || !writable || promoted || w.unfenced() {
-		return Result{}, true
-	}
-	why := fmt.Sprintf("the database of %s answers as a writable primary; it has to be fenced before %s is promoted", w.From, w.To)
-	if a := g.Apps[w.From]; a.Mark == nil || !a.Mark.Database {
-		s.markApp(g, w, w.From, PartDatabase, why)
-	}
-	step := w.Step(StepPromote)
-	step.Open, step.Error = "", why // an attempt that was open is another's, whose hands have been waited out
-	s.actFailed(g, w, step)
-	return refuse(CodeRefused, "fence_first", "%s", why), false
-}
-
-// unfenced reports whether a person accepted that the old database may stay writable: by the policy, or by force.
-func (w *Switchover) unfenced() bool {
-	return w.Force || w.Policy.Failover.RequireFence == FenceNever
-}
-
-// freezeFirst goes back to freezing and catching up, because the old database turned out to answer after all.
-func (s *State) freezeFirst(w *Switchover) (Result, bool) {
-	for _, name := range []StepName{StepFreeze, StepCatchUp} {
-		step := w.Step(name)
-		step.State, step.Tries, step.Waiting, step.EndedAt = StepPending, 0, 0, nil
-	}
-	w.Step(StepFreeze).Redo = true
-	return refuse(CodeStale, "freeze_first", "the database of %s answers: it is frozen and caught up with first", w.From), false
-}
-
-func (s *State) holdBack(g *GroupState, w *Switchover, why string) (Result, bool) {
-	s.undo(g, w, BlockOutOfReach+": "+why)
-	if w.Kind == KindFailover {
-		g.OutOfReach = why
-	}
-	return refuse(CodeRefused, BlockOutOfReach, "%s", why), false
 }
 
 // workText says in an event what an attempt did for a step.
@@ -320,11 +250,12 @@ func (s *State) endKeeping(g *GroupState, e *Ended) (Result, bool) {
 		return stale, false
 	}
 	part := m.Open.Part
-	m.Open, m.Error = nil, cut(e.Error, maxText)
+	m.Open, m.Error, m.Output = nil, cut(e.Error, maxText), cut(e.Output, MaxOutput)
 	if e.Outcome != OutcomeDone {
 		return Result{}, true
 	}
 	m.Error = ""
+	m.kept(part)
 	if !e.Release {
 		s.event("fenced", g.Name, a.Name, fmt.Sprintf("%s answered open and was fenced again (%s)", a.Name, part), nil)
 		return Result{}, true
@@ -355,6 +286,13 @@ func (m *Mark) settle(part Part) {
 	}
 }
 
+func (m *Mark) kept(part Part) {
+	if m.Kept == nil {
+		m.Kept = map[Part]int{}
+	}
+	m.Kept[part]++
+}
+
 func (m *Mark) empty() bool { return !m.Maintenance && !m.Database && !m.Replication }
 
 func attemptData(step *Step) map[string]string {
@@ -367,7 +305,7 @@ func attemptData(step *Step) map[string]string {
 
 // tries is how often a work is tried before it counts as failed for good.
 func tries(w *Switchover, step *Step, work Work) int {
-	if work == WorkAct && w.triedOnce(step.Name) {
+	if work == WorkAct && w.hurried(step) {
 		return 1
 	}
 	return max(1, w.Policy.Steps[step.Name].Tries)
@@ -383,7 +321,7 @@ func (s *State) Timeout(t Task) time.Duration {
 		return 0
 	}
 	w := g.Switchover
-	if t.Work == WorkAct && w.triedOnce(t.Step) {
+	if step := w.Step(t.Step); step != nil && t.Work == WorkAct && w.hurried(step) {
 		return w.Policy.Probing.Timeout
 	}
 	return w.Policy.Steps[t.Step].Timeout

@@ -81,6 +81,11 @@ func failsToTheEnd(t *testing.T, w *world, fails int) {
 		}
 		tasks := w.s.Next("shop")
 		if len(tasks) == 0 {
+			for _, task := range w.s.Keep("shop") { // what an undo left is taken back before the next try
+				if token := w.apply(Command{Journal: &Journal{Start: &Start{Task: task}}}).Token; token != 0 {
+					w.apply(Command{Journal: &Journal{Ended: []Ended{{Task: task, Token: token, Outcome: OutcomeDone}}}})
+				}
+			}
 			v := w.saw("shop", "standby", VerdictUp)
 			w.say(memberNames(w.s.Members), "standby", v)
 			w.served("w1", "w2", "w3")

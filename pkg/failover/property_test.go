@@ -114,6 +114,7 @@ func (r *random) work(group string, outcome Outcome) {
 		start := &Start{Task: pick(r, "task", tasks...)}
 		if r.some("looks", 3) {
 			start.From, start.To = r.observation(), r.observation()
+			start.Unseen = start.To == nil
 		}
 		r.apply(Command{Journal: &Journal{Start: start}})
 	}
@@ -201,6 +202,7 @@ func (r *random) runner() {
 		j.Start = &Start{Task: pick(r, "task", tasks...), Prior: "as it was"}
 		if r.some("looks", 2) {
 			j.Start.From, j.Start.To = r.observation(), r.observation()
+			j.Start.Unseen = j.Start.To == nil
 		}
 	}
 	r.apply(Command{Journal: j})

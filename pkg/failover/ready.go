@@ -2,6 +2,7 @@ package failover
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -40,26 +41,38 @@ func (s *State) whyNotUp(a *AppState) string {
 }
 
 // databaseUnfit counts the watchers that saw the database fit to be promoted; ok if they are a majority. Otherwise the
-// reason is the first in the order of the codes below that some watcher had.
+// reason is the first in the order of the codes below that some watcher had. Who the database is, which not even force
+// overrides, is judged by itself: where a majority sees a replica of the right cluster, one watcher's bad sight is no reason.
 func (s *State) databaseUnfit(g *GroupState, p *Group, a *AppState) (Blocker, bool) {
-	fit, worst := 0, Blocker{Code: NotReadyNotReplica, Detail: "no watcher has seen its database"}
-	rank := len(unfitOrder)
+	fit, replica := 0, 0
+	reasons := make([]*Blocker, len(unfitOrder))
 	id, timeline := s.writerIdentity(g)
 	for _, r := range s.freshReports(a) {
 		code, detail := unfit(r.Database, id, timeline, p.Failover.MaxLag)
 		if code == "" {
 			fit++
-			continue
+		} else if i := slices.Index(unfitOrder, code); reasons[i] == nil {
+			reasons[i] = &Blocker{Code: code, Detail: r.Watcher + ": " + detail}
 		}
-		if i := unfitOrder[code]; i < rank {
-			rank, worst = i, Blocker{Code: code, Detail: r.Watcher + ": " + detail}
+		if !neverOverridden(code) {
+			replica++
 		}
 	}
-	return worst, fit >= Majority(len(s.Members))
+	for _, reason := range reasons {
+		if reason != nil && !(neverOverridden(reason.Code) && replica >= Majority(len(s.Members))) {
+			return *reason, fit >= Majority(len(s.Members))
+		}
+	}
+	return Blocker{Code: NotReadyNotReplica, Detail: "no watcher has seen its database"}, fit >= Majority(len(s.Members))
 }
 
 // unfitOrder ranks the reasons: who the database is comes before how it does.
-var unfitOrder = map[string]int{NotReadyNotReplica: 0, NotReadyWrongCluster: 1, NotReadyNotStreaming: 2, NotReadyLag: 3}
+var unfitOrder = []string{NotReadyNotReplica, NotReadyWrongCluster, NotReadyNotStreaming, NotReadyLag}
+
+// neverOverridden reports whether a reason says that the target is not a replica of the same database.
+func neverOverridden(code string) bool {
+	return code == NotReadyNotReplica || code == NotReadyWrongCluster
+}
 
 // unfit says why one observation of a replica does not allow its promotion; an empty code if it does.
 func unfit(o *Observation, writerID string, writerTimeline uint64, limit MaxLag) (code, detail string) {

@@ -82,7 +82,7 @@ func (s *State) judgeTarget(g *GroupState, p *Group, r *Request, health Health, 
 	}
 	overridden := false
 	for _, b := range g.Apps[to].NotReady {
-		if !r.Force || slices.Contains([]string{NotReadyNotReplica, NotReadyWrongCluster}, b.Code) {
+		if !r.Force || neverOverridden(b.Code) {
 			return no(CodeRefused, b.Code, "%s is not ready: %s", to, b.Detail)
 		}
 		overridden = true
@@ -100,9 +100,7 @@ func (s *State) leastUnfit(g *GroupState, p *Group) string {
 		if app.Name == g.Active {
 			continue
 		}
-		if !slices.ContainsFunc(g.Apps[app.Name].NotReady, func(b Blocker) bool {
-			return b.Code == NotReadyNotReplica || b.Code == NotReadyWrongCluster
-		}) {
+		if !slices.ContainsFunc(g.Apps[app.Name].NotReady, func(b Blocker) bool { return neverOverridden(b.Code) }) {
 			return app.Name
 		}
 	}

@@ -142,6 +142,11 @@ type AppState struct {
 	NotReady    []Blocker          `json:"not_ready"`
 	Mark        *Mark              `json:"mark,omitempty"`    // to be kept fenced
 	Release     *Mark              `json:"release,omitempty"` // to be opened again: an undo that could not be done
+	// What a quorum last saw of it since its role or its probes changed; an app that does not answer now is taken to be so.
+	LastMaintenance Switch `json:"last_maintenance,omitempty"` // empty: never known
+	LastFrozen      bool   `json:"last_frozen,omitempty"`
+	// TellsFrozen says that its database has told at least once that it is frozen, so that one which does not tell it is not.
+	TellsFrozen bool `json:"tells_frozen,omitempty"`
 }
 
 // Mark is an obligation on an app that outlives a switchover: to keep it fenced, or to open it again after an undo.
@@ -155,6 +160,9 @@ type Mark struct {
 	Attempts    int       `json:"attempts"`
 	Open        *Attempt  `json:"open,omitempty"`
 	Error       string    `json:"error,omitempty"`
+	Output      string    `json:"output,omitempty"` // of the last attempt
+	// Kept counts the attempts that were done, by part: what follows one is another deed, not a repetition.
+	Kept map[Part]int `json:"kept,omitempty"`
 }
 
 // Attempt is an open attempt of a mark's keeping.
@@ -300,6 +308,13 @@ type Step struct {
 	Untold    bool       `json:"untold,omitempty"` // of freeze: done, but the database does not tell it
 	Redo      bool       `json:"redo,omitempty"`   // asked for again by the last look before the point of no return
 }
+
+// What a step found before it touched anything, as far as its undo has to know: an app that was in maintenance, or a
+// database that was frozen, stays so.
+const (
+	PriorOn     = "on"
+	PriorFrozen = "frozen"
+)
 
 // Work is what an attempt does for a step.
 type Work string

@@ -152,7 +152,7 @@ func (s *State) reconsider(g *GroupState, w *Switchover) {
 	case a.Health == HealthUp:
 		w.Recovered = true
 		s.undo(g, w, w.From+" is healthy again")
-	case s.count(a, VerdictDown) >= Majority(len(s.Members)):
+	case s.count(a, VerdictDown) >= s.needed(&w.Policy):
 		w.Held = 0
 	case w.Held == 0:
 		w.Held = s.Index
@@ -207,6 +207,10 @@ func (w *Switchover) triedOnce(name StepName) bool {
 	return w.Kind != KindPlanned && (name == StepMaintenanceOn || name == StepFreeze)
 }
 
+// hurried reports whether a step gets one try of one probe's timeout only. A freeze that the last look asked for again gets
+// what its settings say: the database answers, so it is worth the time.
+func (w *Switchover) hurried(step *Step) bool { return w.triedOnce(step.Name) && !step.Redo }
+
 // switchDNS is the switch: committing it is all that is done, every name server answers from the state.
 func (s *State) switchDNS(g *GroupState, w *Switchover) {
 	step := w.Step(StepSwitchDNS)
@@ -223,13 +227,12 @@ func (s *State) switchDNS(g *GroupState, w *Switchover) {
 		map[string]string{"serial": fmt.Sprint(s.Serial), "switchover": fmt.Sprint(w.ID)})
 }
 
-// passNoReturn makes the target the writer and ends its own mark.
+// passNoReturn makes the target the writer and ends its own mark. What earlier switchovers owed to the two apps would now
+// work against the plan; a third app's replication is still to be resumed.
 func (s *State) passNoReturn(g *GroupState, w *Switchover) {
 	g.Writer = w.To
 	g.Apps[w.To].Mark = nil
-	for _, a := range g.Apps {
-		a.Release = nil
-	}
+	g.Apps[w.From].Release, g.Apps[w.To].Release = nil, nil
 }
 
 // done settles a step whose outcome is verified.

@@ -41,9 +41,10 @@ func (step *Step) undoGivenUp(w *Switchover) bool {
 	return step.State == StepFailed && step.Tries >= tries(w, step, WorkUndo) && step.Open == ""
 }
 
-// releaseLater keeps an undo that could not be done as an obligation on the app.
+// releaseLater keeps an undo that could not be done as an obligation on the app. What was closed before the switchover
+// touched it is not to be opened.
 func (s *State) releaseLater(g *GroupState, w *Switchover, step *Step) {
-	if !undoable(step.Name) {
+	if !undoable(step.Name) || step.wasClosed() {
 		return
 	}
 	a := g.Apps[step.App]
@@ -59,6 +60,11 @@ func (s *State) releaseLater(g *GroupState, w *Switchover, step *Step) {
 		a.Release.Replication = true
 	}
 	s.event("undo_kept", g.Name, a.Name, fmt.Sprintf("%s on %s could not be undone, it is tried again: %s", step.Name, a.Name, step.Error), nil)
+}
+
+// wasClosed reports whether the step found done what it was to do, so that its undo opens nothing.
+func (step *Step) wasClosed() bool {
+	return step.Name == StepMaintenanceOn && step.Prior == PriorOn || step.Name == StepFreeze && step.Prior == PriorFrozen
 }
 
 // mark commits that an app is to be kept fenced, because a step on it could not be done.

@@ -80,7 +80,14 @@ func init() {
 		"done":      (*script).endStep,
 		"fail":      (*script).endStep,
 		"interrupt": (*script).endStep,
-		"keep":      (*script).keep,
+		// done-untold STEP: it ended well by its own word, but the database does not tell.
+		"done-untold": func(s *script, a *args, r *Result) string {
+			e := s.ended(StepName(a.word(0)), OutcomeDone, "")
+			e.Untold = true
+			*r = s.apply(Command{Journal: &Journal{Ended: []Ended{e}}})
+			return ""
+		},
+		"keep": (*script).keep,
 		// start-heard STEP fresh=w1: begins a step with an entry that carries another list of watchers heard.
 		"start-heard": func(s *script, a *args, r *Result) string {
 			fresh := s.fresh
@@ -221,7 +228,7 @@ func (s *script) dryRun(a *args, r *Result) string {
 	return fmt.Sprintf("kind %q to %q already %v refused %q, %s\n%s", d.Kind, d.To, d.Already, d.Refused, riskText(d.AtRisk), strings.Join(names, ", "))
 }
 
-// abort, ack, resume [group=shop]; pause [for=2h] [reason=TEXT] [group=]; retry [skip]; all: [by=uid:1000].
+// abort, ack, resume [group=shop]; pause [for=2h] [reason=TEXT] [group=] [signal]; retry [skip]; all: [by=uid:1000].
 func (s *script) order(a *args, r *Result) string {
 	c := Command{By: a.get("by", "uid:1000")}
 	group := a.get("group", "shop")
@@ -233,7 +240,7 @@ func (s *script) order(a *args, r *Result) string {
 	case "resume":
 		c.Resume = &GroupOrder{Group: group}
 	case "pause":
-		c.Pause = &PauseOrder{Group: group, For: a.duration("for", 0), Reason: a.get("reason", "")}
+		c.Pause = &PauseOrder{Group: group, For: a.duration("for", 0), Reason: a.get("reason", ""), Signal: a.has("signal")}
 	case "retry":
 		c.Retry = &RetryOrder{Group: group, Skip: a.has("skip")}
 	}
@@ -241,7 +248,8 @@ func (s *script) order(a *args, r *Result) string {
 	return ""
 }
 
-// start STEP [from=primary|frozen|replica] [to=streaming]: begins what Next offers, with what is seen of the databases.
+// start STEP [from=primary|frozen|replica] [to=streaming|unseen] [prior=TEXT]: begins what Next offers, with what is seen of the
+// databases.
 func (s *script) startStep(a *args, r *Result) string {
 	var from, to *Observation
 	switch a.get("from", "") {
@@ -252,10 +260,13 @@ func (s *script) startStep(a *args, r *Result) string {
 	case "replica":
 		from = replica()
 	}
-	if a.get("to", "") == "streaming" {
+	switch a.get("to", "") {
+	case "streaming":
 		to = replica()
 	}
+	s.unseen, s.prior = a.get("to", "") == "unseen", a.get("prior", "")
 	*r = s.start(StepName(a.word(0)), from, to)
+	s.unseen, s.prior = false, ""
 	return ""
 }
 

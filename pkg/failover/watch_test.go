@@ -250,6 +250,9 @@ func (m *watch) started(fail func(string, ...any), before *State, e Entry, after
 	if j.Start.Switchover == 0 || j.Start.Work != WorkAct {
 		return
 	}
+	if j.Start.Unseen && !old.Switchover.PastNoReturn() && (j.Start.Step == StepStopReplication || g.Switchover.PastNoReturn()) {
+		fail("%s was permitted for a target that was not seen", j.Start.Step)
+	}
 	if old.Switchover.PastNoReturn() || !g.Switchover.Open() || !g.Switchover.PastNoReturn() || old.Switchover.Kind != KindFailover {
 		return
 	}

@@ -1,0 +1,89 @@
+package failover
+
+import "fmt"
+
+// lastLook judges what the runner saw just before the steps that give up the old database: stop-replication, and the
+// promotion itself. A target that did not answer is a failed try: nothing is given up for it. An old database that answers
+// is frozen and caught up with first. One that stays writable, or is out of reach while the target may still receive from
+// it, holds the promotion back; so does a third app's writable database.
+func (s *State) lastLook(g *GroupState, w *Switchover, st *Start) (Result, bool) {
+	if st.Unseen && !w.PastNoReturn() && (st.Step == StepStopReplication || st.Step == w.pointOfNoReturn().Name) {
+		return s.failedTry(g, w, st.Step, "target_unseen", fmt.Sprintf("%s does not tell how it stands, and nothing is given up for a target that was not seen", w.To))
+	}
+	freeze := w.Step(StepFreeze)
+	if freeze == nil || st.Step != StepStopReplication && st.Step != StepPromote {
+		return Result{}, true
+	}
+	answers := st.From != nil && st.From.Role != RoleUnknown
+	believed := freeze.State == StepDone && freeze.Untold && !g.Apps[w.From].TellsFrozen
+	writable := answers && st.From.Role == RolePrimary && !st.From.Frozen && !believed
+	third := s.writableBeside(g, &w.Policy, w.From, w.To)
+	switch {
+	case w.PastNoReturn():
+		return s.fenceFirst(g, w, st, writable)
+	case st.Step == StepStopReplication && !freeze.Redo && answers && (writable || freeze.State != StepDone):
+		return s.freezeFirst(w)
+	case w.unfenced():
+		return Result{}, true
+	case writable:
+		return s.holdBack(g, w, fmt.Sprintf("the database of %s answers as a writable primary", w.From))
+	case answers && freeze.State != StepDone:
+		return s.holdBack(g, w, fmt.Sprintf("the database of %s answers again", w.From))
+	case !answers && freeze.State != StepDone && st.To != nil && st.To.Streaming:
+		return s.holdBack(g, w, fmt.Sprintf("the database of %s is out of reach, but %s still receives from it", w.From, w.To))
+	case !answers && freeze.State != StepDone && g.Apps[w.To].stoppedByUs():
+		return s.holdBack(g, w, fmt.Sprintf("the database of %s is out of reach, and that %s receives nothing proves nothing: its replication was stopped here and is still to be resumed", w.From, w.To))
+	case third != "":
+		return s.holdBack(g, w, fmt.Sprintf("the database of %s is a writable primary too", third))
+	}
+	return Result{}, true
+}
+
+// fenceFirst keeps a promotion that is tried again from making a second writable database, when the old one has come back
+// meanwhile. There is no way back, so the old app is marked, for its keeper to fence it, and the try counts as failed: one
+// that cannot be fenced halts the switchover. A target that is promoted already is only to be noted.
+func (s *State) fenceFirst(g *GroupState, w *Switchover, st *Start, writable bool) (Result, bool) {
+	promoted := st.To != nil && st.To.Role == RolePrimary
+	if st.Step != StepPromote || !writable || promoted || w.unfenced() {
+		return Result{}, true
+	}
+	why := fmt.Sprintf("the database of %s answers as a writable primary; it has to be fenced before %s is promoted", w.From, w.To)
+	if a := g.Apps[w.From]; a.Mark == nil || !a.Mark.Database {
+		s.markApp(g, w, w.From, PartDatabase, why)
+	}
+	return s.failedTry(g, w, StepPromote, "fence_first", why)
+}
+
+// failedTry refuses an attempt because of what was seen, and counts it as one that failed.
+func (s *State) failedTry(g *GroupState, w *Switchover, name StepName, rule, why string) (Result, bool) {
+	step := w.Step(name)
+	step.Open, step.Error = "", why // an attempt that was open is another's, whose hands have been waited out
+	s.actFailed(g, w, step)
+	return refuse(CodeRefused, rule, "%s", why), false
+}
+
+// stoppedByUs reports whether an undone switchover stopped the app's replication and could not resume it yet.
+func (a *AppState) stoppedByUs() bool { return a.Release != nil && a.Release.Replication }
+
+// unfenced reports whether a person accepted that the old database may stay writable: by the policy, or by force.
+func (w *Switchover) unfenced() bool {
+	return w.Force || w.Policy.Failover.RequireFence == FenceNever
+}
+
+// freezeFirst goes back to freezing and catching up, because the old database turned out to answer after all.
+func (s *State) freezeFirst(w *Switchover) (Result, bool) {
+	for _, name := range []StepName{StepFreeze, StepCatchUp} {
+		step := w.Step(name)
+		step.State, step.Tries, step.Waiting, step.EndedAt = StepPending, 0, 0, nil
+	}
+	w.Step(StepFreeze).Redo = true
+	return refuse(CodeStale, "freeze_first", "the database of %s answers: it is frozen and caught up with first", w.From), false
+}
+
+func (s *State) holdBack(g *GroupState, w *Switchover, why string) (Result, bool) {
+	s.undo(g, w, BlockOutOfReach+": "+why)
+	if w.Kind == KindFailover {
+		g.OutOfReach = why
+	}
+	return refuse(CodeRefused, BlockOutOfReach, "%s", why), false
+}
