@@ -18,7 +18,7 @@ const (
 	keyGroup      = "group"
 	keyIndex      = "index"
 	keyLeader     = "leader"
-	keyPeer       = "watcher"
+	keyPeer       = "peer" // not "watcher", which is this one in every line
 	keyReason     = "reason"
 	keySuppressed = "suppressed"
 	keyTerm       = "term"

@@ -452,3 +452,55 @@ func TestPlainStaysOnLoopback(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// tapped is a listener that keeps what comes in.
+type tapped struct {
+	net.Listener
+	heard *safeBuffer
+}
+
+func (l tapped) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return tappedConn{c, l.heard}, nil
+}
+
+type tappedConn struct {
+	net.Conn
+	heard *safeBuffer
+}
+
+func (c tappedConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	_, _ = c.heard.Write(b[:n])
+	return n, err
+}
+
+// TestNothingInClear: what passes between the watchers names no group, no verdict and no cluster; in plain it does.
+func TestNothingInClear(t *testing.T) {
+	ca := newAuthority(t, "good CA")
+	for _, secure := range []bool{false, true} {
+		heard := &safeBuffer{}
+		r := newRig(t, 3, func(o *Options) {
+			o.listener = tapped{o.listener, heard}
+			if secure {
+				o.Credentials = ca.of(o.Name)
+			}
+		})
+		r.up()
+		n := r.follower()
+		n.say(failover.VerdictDown)
+		until(t, "the verdict is known", func() bool { return verdictOf(r.leader(), n.o.Name) == failover.VerdictDown })
+		text := heard.String()
+		for _, word := range []string{"shop", "standby", "down", "prod", "198.51.100.10"} {
+			if strings.Contains(text, word) == secure {
+				t.Errorf("TLS %t: among %d bytes %q: %t", secure, len(text), word, !secure)
+			}
+		}
+		for _, n := range r.living() {
+			r.quit(n)
+		}
+	}
+}
