@@ -45,7 +45,7 @@ func (g *gate) distrustCaller(err error, meant string) error {
 	case errors.As(err, &header):
 		return &distrust{what: whatNoWatcher, text: "it does not speak TLS, so it is no watcher"}
 	case errors.As(err, &refused):
-		return certificateDistrust(refused, "")
+		return certificateDistrust(refused, g.claimed(refused))
 	case strings.Contains(text, "didn't provide a certificate"):
 		return &distrust{what: whatNoCertificate, text: "it shows no certificate; a watcher's own is made by `watchover pki issue`"}
 	case strings.Contains(text, "unsupported application protocols"), strings.Contains(text, "unsupported versions"):
@@ -54,6 +54,18 @@ func (g *gate) distrustCaller(err error, meant string) error {
 		return g.refusedByCaller(alertOf(err), meant)
 	}
 	return &distrust{what: whatSilent, text: "it did not end the TLS handshake: " + clip(err.Error())}
+}
+
+// claimed is the member that an unverified certificate is made out to; empty: none. It is good for a hint only.
+func (g *gate) claimed(refused *tls.CertificateVerificationError) string {
+	for _, cert := range refused.UnverifiedCertificates[:min(1, len(refused.UnverifiedCertificates))] {
+		for _, name := range cert.DNSNames {
+			if _, known := g.n.member(name); known {
+				return name
+			}
+		}
+	}
+	return ""
 }
 
 func (g *gate) refusedByCaller(alert, meant string) error {

@@ -1,8 +1,10 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,7 +20,7 @@ const (
 	keyGroup      = "group"
 	keyIndex      = "index"
 	keyLeader     = "leader"
-	keyPeer       = "watcher"
+	keyPeer       = "peer" // not "watcher", which is this one in every line
 	keyReason     = "reason"
 	keySuppressed = "suppressed"
 	keyTerm       = "term"
@@ -84,9 +86,16 @@ type raftSink struct {
 // raftQuiet is what a follower's raft says when a pushed commit index overtakes its entry. The push is sent again.
 const raftQuiet = "failed to get previous log"
 
+// told reports whether the gate has said this already, at its own pace.
+func told(arg any) bool {
+	err, ok := arg.(error)
+	var d *distrust
+	return ok && errors.As(err, &d)
+}
+
 // Accept implements hclog.SinkAdapter.
 func (s *raftSink) Accept(_ string, level hclog.Level, msg string, args ...any) {
-	if level < hclog.Warn || msg == raftQuiet || s.stopping() {
+	if level < hclog.Warn || msg == raftQuiet || s.stopping() || slices.ContainsFunc(args, told) {
 		return
 	}
 	ok, held := s.limit.allow("raft: " + msg)

@@ -128,17 +128,15 @@ func vouched(chain []*x509.Certificate, authorities *x509.CertPool) bool {
 	for _, cert := range chain[1:] {
 		between.AddCert(cert)
 	}
-	at := time.Now()
-	switch leaf := chain[0]; {
-	case at.Before(leaf.NotBefore):
-		at = leaf.NotBefore
-	case at.After(leaf.NotAfter):
-		at = leaf.NotAfter
+	leaf := chain[0]
+	for _, at := range []time.Time{time.Now(), leaf.NotAfter, leaf.NotBefore} {
+		if _, err := leaf.Verify(x509.VerifyOptions{
+			Roots: authorities, Intermediates: between, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
+		}); err == nil {
+			return true
+		}
 	}
-	_, err := chain[0].Verify(x509.VerifyOptions{
-		Roots: authorities, Intermediates: between, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-	})
-	return err == nil
+	return false
 }
 
 // nameAt is the watcher that is dialled at an address: Raft knows only that. The configuration is asked too, for a

@@ -247,7 +247,7 @@ func warnings(s *failover.State, l Local, p *failover.Group, g client.Group, now
 		}
 	}
 	for _, m := range s.Members {
-		if e := m.About.Expires; e != nil && e.Sub(now) < watcherSoon {
+		if e := watcherExpiry(m, l); e != nil && e.Sub(now) < watcherSoon {
 			warn(warnCertificate, "the certificate of watcher %s ends at %s; the others will then refuse it", m.Name, e.UTC().Format(time.RFC3339))
 		}
 	}
@@ -255,6 +255,17 @@ func warnings(s *failover.State, l Local, p *failover.Group, g client.Group, now
 		warn(warnLowDisk, "%s: %s", l.Watcher, l.LowDisk)
 	}
 	return list
+}
+
+// watcherExpiry is when a watcher's certificate ends. This one's own is known better than the state can know it: a
+// watcher that the others refuse cannot tell them.
+func watcherExpiry(m failover.Member, l Local) *time.Time {
+	for _, cert := range l.Certificates {
+		if m.Name == l.Watcher && cert.Name == l.Watcher {
+			return &cert.Expires
+		}
+	}
+	return m.About.Expires
 }
 
 // switchoverView shows one switchover.

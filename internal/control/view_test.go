@@ -243,6 +243,13 @@ func TestWarnings(t *testing.T) {
 			s.Groups["shop"].Apps["other"] = &failover.AppState{}
 		}, []string{warnStandbyOpen}},
 		{"certificate", func(s *failover.State, _ *Local) { s.Groups["shop"].Apps["main"].Reports["w1"].Expires = &soon }, []string{warnCertificate}},
+		{"watcher's certificate", func(s *failover.State, _ *Local) {
+			late := soon.Add(watcherSoon)
+			s.Members = append(s.Members, failover.Member{Name: "w2", About: failover.About{Expires: &soon}}, failover.Member{Name: "w3", About: failover.About{Expires: &late}})
+		}, []string{warnCertificate}},
+		{"own certificate, renewed", func(s *failover.State, l *Local) {
+			s.Members[0].About.Expires, l.Certificates = &soon, []Certificate{{Name: "w1", Expires: soon.Add(watcherSoon)}}
+		}, nil},
 		{"own file", func(_ *failover.State, l *Local) { l.FileDiffers = true }, []string{warnFileDiffers}},
 		{"another's file", func(s *failover.State, _ *Local) {
 			s.Members = append(s.Members, failover.Member{Name: "w2", About: failover.About{Differs: true}})

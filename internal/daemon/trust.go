@@ -101,7 +101,7 @@ func (t *trust) remind(now time.Time) {
 		line = t.log.Error().Str("certificate", overdue)
 		text = "this watcher's certificate is not good now, the others refuse new connections; `watchover pki issue` makes a new one"
 	}
-	line.Time("expires", id.Expires).Float64("days_left", float64(left/time.Hour)/24).Msg(text)
+	line.Time("expires", id.Expires).Int("days_left", int(left/(24*time.Hour))).Msg(text)
 }
 
 // expires is when the certificate ends; nil in plain.

@@ -172,12 +172,11 @@ func certificates(text []byte) (list []*x509.Certificate) {
 	return list
 }
 
-// vouched tells when the first certificate ends that the leaf depends on, or why the authorities do not vouch for it, whatever the time.
+// vouched tells when the first certificate ends that the leaf depends on, or why the authorities do not vouch for it,
+// whatever the time is.
 func vouched(leaf *x509.Certificate, between, authorities *x509.CertPool, now time.Time) (expires time.Time, why string) {
 	for _, usage := range []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth} {
-		chains, err := leaf.Verify(x509.VerifyOptions{
-			Roots: authorities, Intermediates: between, CurrentTime: within(leaf, now), KeyUsages: []x509.ExtKeyUsage{usage},
-		})
+		chains, err := verify(leaf, now, x509.VerifyOptions{Roots: authorities, Intermediates: between, KeyUsages: []x509.ExtKeyUsage{usage}})
 		var invalid x509.CertificateInvalidError
 		switch {
 		case err == nil:
@@ -187,7 +186,7 @@ func vouched(leaf *x509.Certificate, between, authorities *x509.CertPool, now ti
 		case errors.As(err, &invalid) && invalid.Reason == x509.IncompatibleUsage:
 			return expires, "may not be used for both ends of a connection: it needs the extended key usages serverAuth and clientAuth"
 		case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
-			return expires, fmt.Sprintf("is issued by %q, whose own time does not cover it", leaf.Issuer.CommonName)
+			return expires, fmt.Sprintf("is issued by %q and has no time in common with it", leaf.Issuer.CommonName)
 		default:
 			return expires, "is not vouched for by ca_file: " + plain(err)
 		}
@@ -195,15 +194,15 @@ func vouched(leaf *x509.Certificate, between, authorities *x509.CertPool, now ti
 	return expires, ""
 }
 
-// within is the time closest to now at which the certificate is in force.
-func within(cert *x509.Certificate, now time.Time) time.Time {
-	switch {
-	case now.Before(cert.NotBefore):
-		return cert.NotBefore
-	case now.After(cert.NotAfter):
-		return cert.NotAfter
+// verify looks for a chain that holds now, at the end of the leaf's time, or at its beginning.
+func verify(leaf *x509.Certificate, now time.Time, o x509.VerifyOptions) (chains [][]*x509.Certificate, err error) {
+	for _, at := range []time.Time{now, leaf.NotAfter, leaf.NotBefore} {
+		o.CurrentTime = at
+		if chains, err = leaf.Verify(o); err == nil {
+			break
+		}
 	}
-	return now
+	return chains, err
 }
 
 // lasts is how long the longest-lived chain holds.

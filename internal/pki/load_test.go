@@ -115,6 +115,22 @@ func TestSeveralAuthorities(t *testing.T) {
 	}
 }
 
+// TestAuthorityThatEndedFirst: that a watcher's authority has ended is no fault of its files, but they are not good.
+func TestAuthorityThatEndedFirst(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := Init(dir, 10, now); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Issue(dir, "w1", nil, 10, now); err != nil {
+		t.Fatal(err)
+	}
+	at := now.Add(20 * day)
+	id, err := Load(filesIn(dir, "w1"), "w1", at)
+	if err != nil || id.Overdue(at) == "" || !id.Expires.Equal(now.Add(10*day)) {
+		t.Errorf("got %+v, %v", id, err)
+	}
+}
+
 func TestKeeper(t *testing.T) {
 	dir := made(t, "w1")
 	f := filesIn(dir, "w1")
