@@ -44,6 +44,7 @@ type Daemon struct {
 	observer *switchover.Observer
 	runner   *switchover.Runner
 	dns      *nameserver.Server
+	voice    *voice
 	control  *control.Server
 	web      *control.Web // nil: http_listen is off
 	desk     *desk
@@ -90,6 +91,7 @@ func (d *Daemon) build(f *config.File) error {
 	if d.dns, err = nameserver.New(nameserver.Options{Listen: f.Watcher.DNSListen, Log: d.part("nameserver"), Registerer: registry, Isolation: d.node.Isolation}); err != nil {
 		return err
 	}
+	d.voice = newVoice(d.dns, f.Watcher.DataDir, d.node.Current(), d.part("nameserver"))
 	if d.control, err = control.Listen(control.Options{Path: f.Watcher.Socket, Group: f.Watcher.SocketGroup, Operators: f.Watcher.Operators, Backend: backend{d}, Log: d.part("control")}); err != nil {
 		return err
 	}

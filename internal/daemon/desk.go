@@ -41,18 +41,17 @@ func newDesk(d *Daemon) *desk {
 
 // run reacts to states and news until ctx ends.
 func (k *desk) run(ctx context.Context) error {
-	voice := newVoice(k.d)
+	voice := k.d.voice
+	current := k.d.node.Current()
 	var told uint64
 	k.found = k.d.node.Found()
 	files := time.NewTicker(lookAgain)
 	defer files.Stop()
 	served := make(chan uint64, 1)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		voice.confirm(ctx, served)
-	}()
-	defer func() { <-done }()
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { voice.confirm(ctx, served) })
+	beside.Go(func() { voice.save(ctx) })
 	targets := ""
 	var recheck <-chan time.Time // kept across news: they may come more often than it ticks
 	for {
@@ -73,6 +72,8 @@ func (k *desk) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+		case <-current:
+			current = nil // once is enough
 		case <-k.news:
 		case <-files.C:
 			targets = ""

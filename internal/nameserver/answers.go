@@ -29,6 +29,7 @@ type Answers struct {
 	zone      []byte // its name on the wire, lower case
 	serial    uint32
 	isolation failover.Isolation
+	stale     bool
 	nodes     map[string]*node // by name on the wire, lower case; every name that exists, with or without records
 	apex      *node
 	soa       *recordSet
@@ -61,7 +62,7 @@ func Build(zone Zone) (*Answers, error) {
 		return nil, err
 	}
 	b := &builder{
-		answers: &Answers{name: zone.Name, zone: origin, serial: zone.Serial, isolation: zone.Isolation,
+		answers: &Answers{name: zone.Name, zone: origin, serial: zone.Serial, isolation: zone.Isolation, stale: zone.Stale,
 			nodes: make(map[string]*node, 4+len(zone.Records)+len(zone.Static))},
 		scratch: make([]byte, 1<<16),
 	}

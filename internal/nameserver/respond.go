@@ -119,7 +119,7 @@ func (s *Server) lookup(m *message, q *query, table *Answers) (rcode int, aa boo
 	switch {
 	case isolated && policy.ServfailAfter > 0 && since > policy.ServfailAfter:
 		return dns.RcodeServerFailure, false, edeIsolated
-	case isolated && since >= policy.After:
+	case table.stale, isolated && since >= policy.After:
 		ede = edeStale
 		m.maxTTL = uint32(min(max(policy.TTL/time.Second, 0), maxTTL))
 	}
