@@ -23,9 +23,10 @@ import (
 const (
 	maxBody           = 64 << 10 // bytes of an answer that are read, and searched for expect_body
 	maxResponseHeader = 64 << 10 // bytes
-	// maxConnectionAge makes even a healthy app show once a minute that it still accepts connections, and that its
-	// certificate is still in time.
-	maxConnectionAge = time.Minute
+	// connectionIntervals is for how many intervals a connection is kept: so often even an app that answers shows that it
+	// still accepts connections, and that its certificate is still in time. What one watcher then finds, all others look
+	// for at once, on connections of their own.
+	connectionIntervals = 5
 )
 
 // httpCheck: an expected status and, if asked for, a body with an expected text is up. Redirects are answers like any
@@ -42,7 +43,8 @@ type httpCheck struct {
 	expectBody []byte
 	caFile     *watchedFile
 	headerFile *watchedFile
-	buffer     []byte // for the answer's body
+	maxAge     time.Duration // of the kept connection
+	buffer     []byte        // for the answer's body
 }
 
 func newHTTPCheck(spec failover.Probe, around surroundings) (checker, error) {
@@ -57,6 +59,7 @@ func newHTTPCheck(spec failover.Probe, around surroundings) (checker, error) {
 		expectBody: []byte(spec.ExpectBody),
 		caFile:     newWatchedFile(around.dir, spec.CAFile),
 		headerFile: newWatchedFile(around.dir, spec.HeaderFile),
+		maxAge:     connectionIntervals * around.interval,
 		buffer:     make([]byte, 0, 512),
 	}
 	check.keeper.dialer.Timeout = around.timeout
@@ -108,7 +111,7 @@ func (c *httpCheck) check(ctx context.Context) (answer, error) {
 	if err := c.refresh(); err != nil {
 		return answer{}, err
 	}
-	if c.keeper.age() > maxConnectionAge {
+	if c.keeper.age() > c.maxAge {
 		c.drop()
 	}
 	response, err := c.ask(ctx)

@@ -23,7 +23,7 @@ const testTimeout = 5 * time.Second
 func build(t testing.TB, spec failover.Probe) (check checker, hurried *atomic.Int32) {
 	t.Helper()
 	hurried = new(atomic.Int32)
-	check, err := newChecker(spec, surroundings{dir: t.TempDir(), timeout: testTimeout, hurry: func() { hurried.Add(1) }})
+	check, err := newChecker(spec, surroundings{dir: t.TempDir(), timeout: testTimeout, interval: time.Minute, hurry: func() { hurried.Add(1) }})
 	if err != nil {
 		t.Fatal(err)
 	}
