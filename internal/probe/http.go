@@ -10,9 +10,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -136,12 +139,31 @@ func (c *httpCheck) check(ctx context.Context) (answer, error) {
 // the request is sent once more over a new one, within the same deadline.
 func (c *httpCheck) ask(ctx context.Context) (*http.Response, error) {
 	dialled := c.keeper.dialled.Load()
-	response, err := c.transport.RoundTrip(c.newRequest(ctx))
+	response, err := c.send(ctx)
 	if err == nil || ctx.Err() != nil || c.keeper.dialled.Load() != dialled {
 		return response, err
 	}
 	c.drop()
-	return c.transport.RoundTrip(c.newRequest(ctx))
+	return c.send(ctx)
+}
+
+// send sends the request once. The transport dials apart from the request, so at the deadline it says that time is up
+// and not whose fault that is: if the host's name is still being looked up then, it is the resolver's.
+func (c *httpCheck) send(ctx context.Context) (*http.Response, error) {
+	host := c.request.URL.Hostname()
+	if _, err := netip.ParseAddr(host); err == nil {
+		return c.transport.RoundTrip(c.newRequest(ctx))
+	}
+	var resolving atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		DNSStart: func(httptrace.DNSStartInfo) { resolving.Store(true) },
+		DNSDone:  func(httptrace.DNSDoneInfo) { resolving.Store(false) },
+	})
+	response, err := c.transport.RoundTrip(c.newRequest(ctx))
+	if err != nil && ctx.Err() != nil && resolving.Load() {
+		err = &net.DNSError{Err: "no answer in time", Name: host, IsTimeout: true}
+	}
+	return response, err
 }
 
 func (c *httpCheck) newRequest(ctx context.Context) *http.Request {
