@@ -12,7 +12,7 @@ import (
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
-// lookAgain is how often the desk looks for what nobody tells it: files that came or went.
+// lookAgain is how often the desk looks for what nobody tells it: files that came or went, certificates that were renewed.
 const lookAgain = 30 * time.Second
 
 // desk carries news between the parts: from eyes to cluster, from the log's states to eyes and voice.
@@ -77,6 +77,7 @@ func (k *desk) run(ctx context.Context) error {
 		case <-k.news:
 		case <-files.C:
 			targets = ""
+			k.noteExpiries(k.d.prober.Verdicts())
 		case index := <-served:
 			k.mu.Lock()
 			k.about.Served = index
@@ -100,6 +101,20 @@ func (k *desk) verdict(v probe.Verdict) {
 	}
 	k.mu.Unlock()
 	k.wake()
+}
+
+// noteExpiries takes in when the certificates expire that the probes have seen lately. A renewed one changes no verdict,
+// so nobody tells.
+func (k *desk) noteExpiries(now []probe.Verdict) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, v := range now {
+		name := appName{v.Group, v.App}
+		if known, ok := k.verdicts[name]; ok && known.Revision == v.Revision {
+			known.Expires = v.Expires
+			k.verdicts[name] = known
+		}
+	}
 }
 
 func (k *desk) sighted(s switchover.Sight) {
