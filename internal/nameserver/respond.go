@@ -71,6 +71,7 @@ func (s *Server) answer(dst, packet []byte, q *query, via transport) ([]byte, in
 	if !final {
 		m.end = m.start + limit(q, via)
 		rcode, aa, ede = s.lookup(&m, q, table)
+		aa = aa && q.class == classIN // an answer for any class can never be authoritative (RFC 1035, section 6.2)
 	} else if table == nil && rcode == dns.RcodeServerFailure {
 		ede = edeNotReady
 	}
