@@ -57,6 +57,9 @@ func Build(zone Zone) (*Answers, error) {
 	if err := Check(zone); err != nil {
 		return nil, err
 	}
+	if len(zone.Nameservers) == 0 {
+		return nil, fmt.Errorf("cannot serve zone %s: it has no name servers", zone.Name)
+	}
 	origin, err := wireName(zone.Name)
 	if err != nil {
 		return nil, err

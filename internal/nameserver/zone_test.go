@@ -79,3 +79,19 @@ func TestBuildRefusesHugeSets(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Before it is known who serves a zone, all else can be checked; it cannot be served.
+func TestZoneWithoutNameservers(t *testing.T) {
+	zone := exampleZone(t)
+	zone.Nameservers = nil
+	if err := Check(zone); err != nil {
+		t.Error(err)
+	}
+	if _, err := Build(zone); err == nil || !strings.Contains(err.Error(), "it has no name servers") {
+		t.Errorf("built: %v", err)
+	}
+	zone.Records[0].Name = "shop.example.com."
+	if Check(zone) == nil {
+		t.Error("a group outside the zone is taken")
+	}
+}
