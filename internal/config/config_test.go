@@ -510,3 +510,29 @@ func TestFaultsAreBounded(t *testing.T) {
 		t.Error("faults are not sorted by line")
 	}
 }
+
+// The sample app's page shows a database section; it is one that can be copied.
+func TestSampleAppsDatabaseSection(t *testing.T) {
+	page, err := os.ReadFile("../../examples/sampleapp/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(page), "```yaml\n")
+	section, _, closed := strings.Cut(section, "```")
+	if !found || !closed {
+		t.Fatal("the page shows no YAML")
+	}
+	text, err := os.ReadFile("testdata/good/minimal.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	indented := "        " + strings.ReplaceAll(strings.TrimSpace(section), "\n", "\n        ") + "\n"
+	changed := strings.ReplaceAll(string(text), "        probes:", indented+"        probes:")
+	f, err := Parse("f", []byte(changed), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := f.Policy.Groups[0].Apps[0].Database; d == nil || len(d.Exec.Promote) == 0 {
+		t.Errorf("database %+v", d)
+	}
+}

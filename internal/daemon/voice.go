@@ -25,6 +25,7 @@ type voice struct {
 	dir       string          // where it is kept what is answered
 	current   <-chan struct{} // closed once states are not of the past
 	past      *servedZone     // what an earlier process answered; nil: nothing is known of one
+	behind    bool            // noteBehind has spoken
 	serial    uint32          // answered now as the committed state; 0: none is
 	published chan answered   // newest only
 	saves     chan *saving    // newest only
@@ -71,7 +72,11 @@ func newVoice(dns *nameserver.Server, dir string, current <-chan struct{}, log z
 // publish swaps the answers if the zone has changed. Every change raises the serial. States of the past, which a
 // restarted watcher goes through, are not answered.
 func (v *voice) publish(state *failover.State) {
-	if !v.isCurrent() || v.past.newerThan(state) {
+	if !v.isCurrent() {
+		return
+	}
+	if v.past.newerThan(state) {
+		v.noteBehind(state)
 		return
 	}
 	now := answered{zone: state.Policy.Zone.Name, serial: state.Serial, index: state.ZoneIndex()}
@@ -94,6 +99,14 @@ func (v *voice) publish(state *failover.State) {
 	default:
 	}
 	v.published <- now
+}
+
+// noteBehind says once that the cluster has gone back behind what this watcher has answered, which it must not.
+func (v *voice) noteBehind(state *failover.State) {
+	if !v.behind {
+		v.behind = true
+		v.log.Error().Uint32("serial", state.Serial).Uint32("answered", v.past.Zone.Serial).Msg("the cluster's state is older than what was answered before the restart; that answer stays")
+	}
 }
 
 func (v *voice) isCurrent() bool {
