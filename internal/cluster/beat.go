@@ -70,6 +70,7 @@ func (n *Node) beatOnce(ctx context.Context, view *leaderView) (heard, held bool
 	if ok {
 		n.noteContact()
 		n.noteCommit(a.Commit)
+		n.noteHeard(a.Term, a.Commit)
 	}
 	return ok, held
 }

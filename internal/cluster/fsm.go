@@ -19,10 +19,12 @@ func (f *fsm) Apply(l *raft.Log) any {
 	if err != nil {
 		// Every watcher of this version fails the same way, so the states stay equal: the entry changes nothing.
 		f.n.log.Error().Err(err).Uint64(keyIndex, l.Index).Msg("committed entry cannot be read; is a newer watcher in the cluster?")
+		f.n.noteApplied(l.Index, l.Term)
 		return failover.Result{Code: failover.CodeInvalid, Detail: err.Error(), Index: l.Index}
 	}
 	s, result := f.n.State().Apply(failover.Entry{Index: l.Index, Term: l.Term, Command: c})
 	f.n.setState(s)
+	f.n.noteApplied(l.Index, l.Term)
 	if t := f.n.term.Load(); t != nil {
 		t.push(l.Index, l.Term)
 	}
@@ -40,6 +42,7 @@ func (f *fsm) Restore(r io.ReadCloser) error {
 		return err
 	}
 	f.n.setState(s)
+	f.n.noteApplied(s.Index, s.Term)
 	return nil
 }
 

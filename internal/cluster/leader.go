@@ -116,6 +116,7 @@ func (t *term) open(ctx context.Context) error {
 	if err := t.n.await(ctx, r.Barrier(t.n.o.Timing.Heartbeat)); err != nil {
 		return fmt.Errorf("cannot reach the log's end: %w", err)
 	}
+	t.n.current.reach()
 	if err := t.begin(ctx); err != nil {
 		return err
 	}

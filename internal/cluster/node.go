@@ -116,6 +116,7 @@ type Node struct {
 	term    atomic.Pointer[term] // that this watcher leads in; nil: it does not
 	contact atomic.Int64         // nanoseconds after opened at which a quorum was last known to be in contact
 	behind  atomic.Pointer[commitMark]
+	current currency
 	waiting atomic.Pointer[string] // why raft has not been started
 
 	joining joining
@@ -169,6 +170,7 @@ func Open(o Options) (*Node, error) {
 		peers: map[string]*peer{}, notify: make(chan bool, 64), kick: make(chan struct{}, 1), fatal: make(chan error, 1), down: make(chan struct{}),
 		proposal: make(chan struct{}, maxProposals), limit: newLimiter(5 * time.Second),
 	}
+	n.current.reached = make(chan struct{})
 	n.setState(failover.NewState())
 	n.setLeader("")
 	var err error

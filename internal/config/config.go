@@ -104,6 +104,9 @@ type Options struct {
 	// Members are the names of the cluster's watchers, for ParsePolicy alone: quorum and the groups' records are held
 	// against them. Empty leaves those checks out.
 	Members []string
+	// Watchers are the cluster's watchers with their addresses, for ParsePolicy alone: CheckZone is asked about them. Empty
+	// leaves out what needs them.
+	Watchers map[string]Member
 }
 
 // Load reads and checks the file at path, at most 1 MiB. A file with faults is answered with Errors, all of them.
@@ -172,7 +175,7 @@ func (o Options) ParsePolicy(name string, text []byte, dir string) (failover.Pol
 	top.get("cluster")
 	p := r.policy(top)
 	top.done()
-	r.checkZone(top, p, nil)
+	r.checkZone(top, p, o.Watchers)
 	if err := r.err(); err != nil {
 		return failover.Policy{}, err
 	}

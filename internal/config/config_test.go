@@ -9,8 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -442,6 +444,57 @@ func TestMissingWantsExecutablePrograms(t *testing.T) {
 	equal(t, "missing", Missing(p, dir), []string{filepath.Join(dir, "gone"), filepath.Join(dir, "notify"), filepath.Join(dir, "plain")})
 }
 
+// A file that is there and cannot be used is as good as missing.
+func TestMissingWantsFilesThatCanBeUsed(t *testing.T) {
+	dir := t.TempDir()
+	files := map[string]os.FileMode{"header": 0o600, "program": 0o700, "public": 0o755}
+	for name, mode := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p := failover.Policy{Groups: []failover.Group{{
+		Apps:   []failover.App{{Probes: []failover.Probe{{HTTP: failover.HTTP{CAFile: "public", HeaderFile: "header"}}}}},
+		Notify: []failover.Action{{Exec: []string{"./program"}}, {Exec: []string{"./public"}}},
+	}}}
+	equal(t, "missing for their owner", Missing(p, dir), []string(nil))
+	got := asNobody(t, dir, files, func() []string { return Missing(p, dir) })
+	equal(t, "missing for somebody else", got, []string{filepath.Join(dir, "header"), filepath.Join(dir, "program")})
+}
+
+// asNobody runs f without the rights of the files' owner: as another user if this process may become one, which the
+// kernel does for each thread alone, else with the rights taken off the files.
+func asNobody(t *testing.T, dir string, files map[string]os.FileMode, f func() []string) (got []string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		for name, mode := range files {
+			if err := os.Chmod(filepath.Join(dir, name), mode&0o077); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Chmod(filepath.Join(dir, "public"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		return f()
+	}
+	for d := dir; d != os.TempDir() && d != "/"; d = filepath.Dir(d) {
+		if err := os.Chmod(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		runtime.LockOSThread() // for ever: the thread ends with this goroutine
+		if err := syscall.Setfsuid(65534); err != nil {
+			return
+		}
+		got = f()
+	}()
+	<-done
+	return got
+}
+
 // TestFaultsAreBounded: a file that is wrong throughout is answered in a page.
 func TestFaultsAreBounded(t *testing.T) {
 	var b strings.Builder
@@ -455,5 +508,31 @@ func TestFaultsAreBounded(t *testing.T) {
 	}
 	if !slices.IsSortedFunc(faults, func(a, b Fault) int { return a.Line - b.Line }) {
 		t.Error("faults are not sorted by line")
+	}
+}
+
+// The sample app's page shows a database section; it is one that can be copied.
+func TestSampleAppsDatabaseSection(t *testing.T) {
+	page, err := os.ReadFile("../../examples/sampleapp/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, found := strings.Cut(string(page), "```yaml\n")
+	section, _, closed := strings.Cut(section, "```")
+	if !found || !closed {
+		t.Fatal("the page shows no YAML")
+	}
+	text, err := os.ReadFile("testdata/good/minimal.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	indented := "        " + strings.ReplaceAll(strings.TrimSpace(section), "\n", "\n        ") + "\n"
+	changed := strings.ReplaceAll(string(text), "        probes:", indented+"        probes:")
+	f, err := Parse("f", []byte(changed), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := f.Policy.Groups[0].Apps[0].Database; d == nil || len(d.Exec.Promote) == 0 {
+		t.Errorf("database %+v", d)
 	}
 }

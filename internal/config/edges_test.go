@@ -81,7 +81,7 @@ func TestEdgesAreAccepted(t *testing.T) {
 		{"127.0.0.1:9001", "127.0.0.1:1"},
 		{"127.0.0.1:9001", "127.0.0.1:65535"},
 		{watcher, `watcher: {name: w1, http_listen: "127.0.0.1:0", dns_listen: ["127.0.0.1:0", "127.0.0.1:0"]}`},
-		{watcher, `watcher: {name: w1, http_listen: "[::]:9653", dns_listen: ["localhost:53"]}`},
+		{watcher, `watcher: {name: w1, http_listen: "[::]:9653", dns_listen: ["[::1]:53"]}`},
 		{"- name: main", "- name: " + strings.Repeat("m", 63)},
 	} {
 		changed := strings.Replace(string(text), tt.old, tt.replacement, 1)

@@ -4,11 +4,14 @@ import (
 	"os"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
-// Missing returns the local files named in p that are not in place on this machine, resolved in dir, sorted and each
-// once: header files, CA certificates, password files and programs (which also have to be executable).
+// Missing returns the local files named in p that this process cannot use on this machine, resolved in dir, sorted and
+// each once: header files, CA certificates and password files that it cannot read, programs that it may not run. That
+// they exist is not enough: a switchover would find it out past the point of no return.
 func Missing(p failover.Policy, dir string) []string {
 	w := &fileWalk{dir: dir}
 	for _, g := range p.Groups {
@@ -76,7 +79,7 @@ func (w *fileWalk) file(path string) {
 		return
 	}
 	path = Resolve(w.dir, path)
-	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+	if !isRegular(path) || !readable(path) {
 		w.missing = append(w.missing, path)
 	}
 }
@@ -86,7 +89,22 @@ func (w *fileWalk) program(argv []string) {
 		return
 	}
 	path := Resolve(w.dir, argv[0])
-	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || info.Mode()&0o111 == 0 {
+	if !isRegular(path) || unix.Faccessat(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS) != nil {
 		w.missing = append(w.missing, path)
 	}
+}
+
+func isRegular(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// readable opens the file rather than judge its mode: access lists and mount options have a say, too.
+func readable(path string) bool {
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // should it just have become a pipe, without waiting for its writer
+	if err != nil {
+		return false
+	}
+	_ = f.Close()
+	return true
 }

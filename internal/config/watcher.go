@@ -86,6 +86,10 @@ func (r *reader) dnsListen(v value) []string {
 	}
 	for _, item := range v.list(16) {
 		host, port, ok := item.hostPort(true)
+		if ok && host == "localhost" {
+			item.fault("want an IP address to answer DNS on, got %q; write 127.0.0.1 or [::1]", host)
+			continue
+		}
 		if !ok || !item.listenHost(host) {
 			continue
 		}

@@ -50,6 +50,7 @@ type Local struct {
 	NoQuorumFor  time.Duration // how long HasQuorum has been false; 0: unknown
 	Stuck        string        // why the log is not applied, though there is something to apply; empty: it is
 	Isolated     bool          // no contact with a quorum, or applied too far behind, for longer than its bound
+	CatchingUp   bool          // it has not reached yet what was committed when it started; its name server answers what it did before
 	FileDiffers  bool          // its file proposes another policy than the one in force
 	LowDisk      string        // what is running out, for a warning; empty: nothing
 	Watchers     map[string]WatcherLocal

@@ -91,6 +91,8 @@ func notReady(s *failover.State, l Local) string {
 		return "no contact with a leader"
 	case l.Isolated:
 		return "no contact with a quorum"
+	case l.CatchingUp:
+		return "catching up with the cluster after the start"
 	case s.Policy == nil:
 		return "the cluster has no policy yet"
 	case l.AppliedIndex < l.CommitIndex:

@@ -67,6 +67,7 @@ func TestHealthEndpoints(t *testing.T) {
 	}{
 		{"well", func(*control.Local) {}, 200, 200, "ok"},
 		{"no leader", func(l *control.Local) { l.Leader = "" }, 200, 503, "no contact with a leader"},
+		{"catching up", func(l *control.Local) { l.CatchingUp = true }, 200, 503, "catching up with the cluster after the start"},
 		{"isolated", func(l *control.Local) { l.Isolated = true }, 200, 503, "no contact with a quorum"},
 		{"behind", func(l *control.Local) { l.CommitIndex = 99 }, 200, 503, "of 99 entries"},
 		{"stuck", func(l *control.Local) { l.Stuck = "nothing applied for 1m" }, 503, 503, "nothing applied for 1m"},

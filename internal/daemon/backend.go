@@ -34,6 +34,11 @@ func (b backend) Local() control.Local {
 	}
 	state := d.node.State()
 	isolated, since := d.node.Isolation()
+	select {
+	case <-d.node.Current():
+	default:
+		l.CatchingUp = true
+	}
 	if !l.HasQuorum {
 		l.NoQuorumFor = since
 	}

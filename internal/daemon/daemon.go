@@ -38,12 +38,14 @@ type Daemon struct {
 	log   zerolog.Logger
 	start time.Time
 
-	guard    *guard.Guard
+	guard    *guard.Guard // of actions, hooks and databases
+	probing  *guard.Guard // of exec probes: those that hang must take no place from hooks, nor hooks from them
 	node     *cluster.Node
 	prober   *probe.Prober
 	observer *switchover.Observer
 	runner   *switchover.Runner
 	dns      *nameserver.Server
+	voice    *voice
 	control  *control.Server
 	web      *control.Web // nil: http_listen is off
 	desk     *desk
@@ -74,6 +76,7 @@ func (d *Daemon) build(f *config.File) error {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	d.guard = guard.New(guard.Options{Log: d.part("guard")})
+	d.probing = guard.New(guard.Options{Log: d.part("guard")})
 	d.desk = newDesk(d)
 	hands := switchover.Options{Watcher: f.Watcher.Name, Dir: f.Dir, Run: d.program, Log: d.part("switchover"), UpSince: d.desk.upSince}
 	d.runner = switchover.New(hands)
@@ -94,6 +97,7 @@ func (d *Daemon) build(f *config.File) error {
 	if d.dns, err = nameserver.New(nameserver.Options{Listen: f.Watcher.DNSListen, Log: d.part("nameserver"), Registerer: registry, Isolation: d.node.Isolation}); err != nil {
 		return err
 	}
+	d.voice = newVoice(d.dns, f.Watcher.DataDir, d.node.Current(), d.part("nameserver"))
 	if d.control, err = control.Listen(control.Options{Path: f.Watcher.Socket, Group: f.Watcher.SocketGroup, Operators: f.Watcher.Operators, Backend: backend{d}, Log: d.part("control")}); err != nil {
 		return err
 	}
@@ -200,6 +204,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 		parts.add("http", d.web.Serve)
 	}
 	err := parts.run(ctx, d.log)
+	d.probing.Close()
 	d.guard.Close()
 	d.log.Info().Dur("after", time.Since(d.start)).Msg("watcher has stopped")
 	return err
@@ -219,8 +224,10 @@ func (d *Daemon) release() error {
 	if d.node != nil {
 		errs = append(errs, d.node.Run(ended))
 	}
-	if d.guard != nil {
-		d.guard.Close()
+	for _, g := range []*guard.Guard{d.probing, d.guard} {
+		if g != nil {
+			g.Close()
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -239,12 +246,15 @@ func (d *Daemon) program(ctx context.Context, p switchover.Process) ([]byte, int
 	return r.Output, r.ExitCode, err
 }
 
-// probeProgram runs an exec probe under the guard.
+// probeProgram runs an exec probe under a guard of its own kind.
 func (d *Daemon) probeProgram(ctx context.Context, argv, env []string) ([]byte, int, error) {
 	f := d.configured()
 	argv = append([]string{config.Resolve(f.Dir, argv[0])}, argv[1:]...)
 	env = append([]string{"PATH=" + os.Getenv("PATH"), "LANG=" + os.Getenv("LANG")}, env...)
-	r, err := d.guard.Run(ctx, guard.Command{Argv: argv, Env: env, Dir: f.Dir})
+	r, err := d.probing.Run(ctx, guard.Command{Argv: argv, Env: env, Dir: f.Dir})
+	if err != nil && !r.Killed {
+		err = fmt.Errorf("%w: %w", probe.ErrNotRun, err)
+	}
 	return r.Output, r.ExitCode, err
 }
 

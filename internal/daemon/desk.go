@@ -12,7 +12,7 @@ import (
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
-// lookAgain is how often the desk looks for what nobody tells it: files that came or went.
+// lookAgain is how often the desk looks for what nobody tells it: files that came or went, certificates that were renewed.
 const lookAgain = 30 * time.Second
 
 // desk carries news between the parts: from eyes to cluster, from the log's states to eyes and voice.
@@ -46,18 +46,17 @@ func newDesk(d *Daemon) *desk {
 
 // run reacts to states and news until ctx ends.
 func (k *desk) run(ctx context.Context) error {
-	voice := newVoice(k.d)
+	voice := k.d.voice
+	current := k.d.node.Current()
 	var told uint64
 	k.found = k.d.node.Found()
 	files := time.NewTicker(lookAgain)
 	defer files.Stop()
 	served := make(chan uint64, 1)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		voice.confirm(ctx, served)
-	}()
-	defer func() { <-done }()
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	beside.Go(func() { voice.confirm(ctx, served) })
+	beside.Go(func() { voice.save(ctx) })
 	targets := ""
 	var recheck <-chan time.Time // kept across news: they may come more often than it ticks
 	k.d.lookAtTrust(time.Now())
@@ -79,10 +78,13 @@ func (k *desk) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-changed:
+		case <-current:
+			current = nil // once is enough
 		case <-k.news:
 		case <-files.C:
 			targets = ""
 			k.d.lookAtTrust(time.Now())
+			k.noteExpiries(k.d.prober.Verdicts())
 		case index := <-served:
 			k.mu.Lock()
 			k.about.Served = index
@@ -106,6 +108,20 @@ func (k *desk) verdict(v probe.Verdict) {
 	}
 	k.mu.Unlock()
 	k.wake()
+}
+
+// noteExpiries takes in when the certificates expire that the probes have seen lately. A renewed one changes no verdict,
+// so nobody tells.
+func (k *desk) noteExpiries(now []probe.Verdict) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, v := range now {
+		name := appName{v.Group, v.App}
+		if known, ok := k.verdicts[name]; ok && known.Revision == v.Revision {
+			known.Expires = v.Expires
+			k.verdicts[name] = known
+		}
+	}
 }
 
 func (k *desk) sighted(s switchover.Sight) {

@@ -54,6 +54,29 @@ func TestReportMergesVerdictAndSight(t *testing.T) {
 	}
 }
 
+// A certificate is renewed while all is well: no verdict changes, and the old date must not be told for ever.
+func TestARenewedCertificateIsReported(t *testing.T) {
+	k := emptyDesk("/")
+	v := probe.Verdict{Group: "shop", App: "main", Revision: 7, Verdict: failover.VerdictUp, Since: noon, Expires: noon}
+	k.verdict(v)
+	expires := func() time.Time {
+		reports, _ := k.collect()
+		return *reports[0].Expires
+	}
+	later := noon.Add(90 * 24 * time.Hour)
+	other := v
+	other.Revision, other.Expires = 8, later // of another certificate, perhaps
+	k.noteExpiries([]probe.Verdict{other, {Group: "shop", App: "unknown", Expires: later}})
+	if !expires().Equal(noon) {
+		t.Errorf("%s was taken from another revision", expires())
+	}
+	v.Expires = later
+	k.noteExpiries([]probe.Verdict{v})
+	if !expires().Equal(later) {
+		t.Errorf("expires %s, want %s", expires(), later)
+	}
+}
+
 func TestUpSinceIsOfTheWholeTime(t *testing.T) {
 	k := emptyDesk("/")
 	say := func(v failover.Verdict) time.Time {

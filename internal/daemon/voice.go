@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+	"github.com/rs/zerolog"
 
 	"github.com/watchover-ha/watchover/internal/config"
 	"github.com/watchover-ha/watchover/internal/nameserver"
@@ -19,9 +20,25 @@ import (
 // voice keeps the name server saying what the state says, and asks it over the wire whether it does: a switch is
 // verified by an answer, not by having been told.
 type voice struct {
-	d         *Daemon
-	serial    uint32
-	published chan answered // newest only
+	log       zerolog.Logger
+	dns       *nameserver.Server
+	dir       string          // where it is kept what is answered
+	current   <-chan struct{} // closed once states are not of the past
+	past      *servedZone     // what an earlier process answered; nil: nothing is known of one
+	behind    bool            // noteBehind has spoken
+	serial    uint32          // answered now as the committed state; 0: none is
+	published chan answered   // newest only
+	saves     chan *saving    // newest only
+}
+
+// keepPatience is how long a new answer waits for the disk. A switch must not wait for a disk that hangs: then it is
+// answered, and a restart within that time may bring back the answer before it, as stale.
+const keepPatience = 500 * time.Millisecond
+
+// saving is content on its way to the disk.
+type saving struct {
+	content *servedZone
+	done    chan struct{} // closed when it is durable, or has failed
 }
 
 // answered is zone content that the name server should answer by now.
@@ -31,22 +48,50 @@ type answered struct {
 	index  uint64 // State.ZoneIndex
 }
 
-func newVoice(d *Daemon) *voice { return &voice{d: d, published: make(chan answered, 1)} }
+// newVoice makes the name server answer, as stale, what was answered before the restart, if there was one.
+func newVoice(dns *nameserver.Server, dir string, current <-chan struct{}, log zerolog.Logger) *voice {
+	v := &voice{log: log, dns: dns, dir: dir, current: current, published: make(chan answered, 1), saves: make(chan *saving, 1)}
+	past, err := readServed(dir)
+	if err == nil && past == nil {
+		return v
+	}
+	var answers *nameserver.Answers
+	if err == nil {
+		answers, err = past.answers()
+	}
+	if err != nil {
+		v.log.Warn().Err(err).Msg("what was answered before the restart is lost; nothing is answered until the cluster is heard")
+		return v
+	}
+	v.past = past
+	dns.Publish(answers)
+	v.log.Info().Uint32("serial", past.Zone.Serial).Uint64("index", past.Index).Msg("answering as stale what was answered before the restart")
+	return v
+}
 
-// publish swaps the answers if the zone has changed. Every change raises the serial.
+// publish swaps the answers if the zone has changed. Every change raises the serial. States of the past, which a
+// restarted watcher goes through, are not answered.
 func (v *voice) publish(state *failover.State) {
+	if !v.isCurrent() {
+		return
+	}
+	if v.past.newerThan(state) {
+		v.noteBehind(state)
+		return
+	}
 	now := answered{zone: state.Policy.Zone.Name, serial: state.Serial, index: state.ZoneIndex()}
 	if state.Serial != v.serial {
 		zone, err := zoneOf(state)
 		if err != nil {
-			v.d.log.Error().Err(err).Msg("cannot read the zone's other records, they are left out")
+			v.log.Error().Err(err).Msg("cannot read the zone's other records, they are left out")
 		}
 		answers, err := nameserver.Build(zone)
 		if err != nil {
-			v.d.log.Error().Err(err).Uint32("serial", state.Serial).Msg("cannot build the zone, the old answers stay")
+			v.log.Error().Err(err).Uint32("serial", state.Serial).Msg("cannot build the zone, the old answers stay")
 			return
 		}
-		v.d.dns.Publish(answers)
+		v.keep(servedOf(state, zone))
+		v.dns.Publish(answers)
 		v.serial = state.Serial
 	}
 	select {
@@ -54,6 +99,55 @@ func (v *voice) publish(state *failover.State) {
 	default:
 	}
 	v.published <- now
+}
+
+// noteBehind says once that the cluster has gone back behind what this watcher has answered, which it must not.
+func (v *voice) noteBehind(state *failover.State) {
+	if !v.behind {
+		v.behind = true
+		v.log.Error().Uint32("serial", state.Serial).Uint32("answered", v.past.Zone.Serial).Msg("the cluster's state is older than what was answered before the restart; that answer stays")
+	}
+}
+
+func (v *voice) isCurrent() bool {
+	select {
+	case <-v.current:
+		return true
+	default:
+		return false
+	}
+}
+
+// keep waits until content is durable, but not for ever. Only the desk calls it.
+func (v *voice) keep(content *servedZone) {
+	s := &saving{content: content, done: make(chan struct{})}
+	select {
+	case <-v.saves:
+	default:
+	}
+	v.saves <- s
+	timer := time.NewTimer(keepPatience)
+	defer timer.Stop()
+	select {
+	case <-s.done:
+	case <-timer.C:
+		v.log.Error().Uint32("serial", content.Zone.Serial).Dur("after", keepPatience).Msg("a new answer is given before it is kept; check the disk")
+	}
+}
+
+// save writes what is to be kept until ctx ends.
+func (v *voice) save(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case s := <-v.saves:
+			if err := s.content.write(v.dir); err != nil {
+				v.log.Error().Err(err).Uint32("serial", s.content.Zone.Serial).Msg("a restart would bring back an older answer, as stale")
+			}
+			close(s.done)
+		}
+	}
 }
 
 // confirm asks this watcher's own name server until it answers what was published, and tells the newest index answered.
@@ -89,7 +183,7 @@ func (v *voice) confirm(ctx context.Context, served chan<- uint64) {
 
 // answers asks for the zone's SOA over UDP.
 func (v *voice) answers(ctx context.Context, want answered) bool {
-	addrs := v.d.dns.Addrs()
+	addrs := v.dns.Addrs()
 	if len(addrs) == 0 {
 		return true
 	}

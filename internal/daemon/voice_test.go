@@ -2,6 +2,8 @@ package daemon
 
 import (
 	"net/netip"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -122,5 +124,42 @@ func TestChecksOfRecordsAndZone(t *testing.T) {
 	p.Zone.Records = "shop IN A 192.0.2.1\n"
 	if err := o.CheckZone(p, members); err == nil {
 		t.Error("a static record at a group's name is taken")
+	}
+}
+
+// A policy that is proposed to a running cluster is held against the zone like a watcher's own file, with or without the
+// watchers that will serve it.
+func TestChecksOfAProposedPolicy(t *testing.T) {
+	const policy = `
+zone: {name: ha.example.com, records_file: static.zone}
+groups:
+  shop:
+    record: shop
+    apps:
+      - {name: main, address: [192.0.2.10], probes: [{kind: tcp, address: "192.0.2.10:80"}]}
+      - {name: standby, address: [198.51.100.10], probes: [{kind: tcp, address: "198.51.100.10:80"}]}
+`
+	watchers := map[string]config.Member{"w1": {DNS: []netip.Addr{netip.MustParseAddr("192.0.2.53")}}}
+	for _, tc := range []struct {
+		records  string
+		watchers map[string]config.Member
+		want     string
+	}{
+		{"www A 192.0.2.80", nil, ""},
+		{"www A 192.0.2.80", watchers, ""},
+		{"shop A 192.0.2.80", nil, "group record"},
+		{"w1 A 192.0.2.80", nil, ""}, // whose name that is nobody knows here
+		{"w1 A 192.0.2.80", watchers, `watcher "w1" is already at this name`},
+	} {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "static.zone"), []byte(tc.records+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		o := checks()
+		o.Watchers = tc.watchers
+		_, err := o.ParsePolicy("policy.yaml", []byte(policy), dir)
+		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s, %d watchers: %v", tc.records, len(tc.watchers), err)
+		}
 	}
 }

@@ -2,7 +2,7 @@
 //
 // A program started by the watcher itself lives on when the watcher is killed, and a frozen watcher kills nothing: a
 // hook was seen to act two seconds after its deadline, when another watcher had long taken over. Therefore hooks are
-// children of a second process, the guard: the same executable, started lazily, one per watcher, doing nothing else.
+// children of a second process, the guard: the same executable, started lazily, one per Guard, doing nothing else.
 //
 //   - At a hook's deadline the guard kills it by its own clock (CLOCK_BOOTTIME, which runs on while the machine sleeps),
 //     whatever state the watcher is in. When the caller cancels, it kills at once.
@@ -72,7 +72,7 @@ type Command struct {
 type Result struct {
 	Output   []byte        // the last MaxOutput bytes of stdout and stderr together
 	ExitCode int           // 128+N if another's signal N ended it; -1 if Killed or never run
-	Killed   bool          // by us: deadline or cancellation
+	Killed   bool          // it ran, and was killed by us: deadline or cancellation
 	Took     time.Duration // from the call of Run
 }
 
@@ -244,13 +244,16 @@ func (c Command) result(ctx context.Context, path string, r reply) (Result, erro
 		res.ExitCode = int(r.code)
 		return res, nil
 	case outcomeKilled, outcomeStuck:
-		res.Killed = true
+		res.Killed = r.pid != 0 // else it came too late to be started
 		cause := ctx.Err()
 		if cause == nil {
 			cause = context.DeadlineExceeded // the guard's timer was a moment faster than ours
 		}
 		if r.outcome == outcomeStuck {
 			return res, fmt.Errorf("cannot end %q: killed, but the kernel has not let it die yet (a hung disk or network file system?): %w", c.Argv[0], cause)
+		}
+		if !res.Killed {
+			return res, fmt.Errorf("cannot start %q in time: %w", c.Argv[0], cause)
 		}
 		return res, fmt.Errorf("cannot finish %q in time: killed: %w", c.Argv[0], cause)
 	default:

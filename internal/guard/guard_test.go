@@ -368,3 +368,11 @@ func TestChildrenBothWays(t *testing.T) {
 		t.Fatalf("by the kernel's list %v, by parent %v", fast, slow)
 	}
 }
+
+// A command that reached the guard after its deadline was never started, so it was not killed either.
+func TestTooLateIsNotKilled(t *testing.T) {
+	res, err := Command{Argv: []string{"/bin/true"}}.result(t.Context(), "/bin/true", reply{kind: kindEnded, outcome: outcomeKilled})
+	if res.Killed || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("killed %t, %v", res.Killed, err)
+	}
+}

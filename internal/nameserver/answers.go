@@ -29,6 +29,7 @@ type Answers struct {
 	zone      []byte // its name on the wire, lower case
 	serial    uint32
 	isolation failover.Isolation
+	stale     bool
 	nodes     map[string]*node // by name on the wire, lower case; every name that exists, with or without records
 	apex      *node
 	soa       *recordSet
@@ -56,12 +57,15 @@ func Build(zone Zone) (*Answers, error) {
 	if err := Check(zone); err != nil {
 		return nil, err
 	}
+	if len(zone.Nameservers) == 0 {
+		return nil, fmt.Errorf("cannot serve zone %s: it has no name servers", zone.Name)
+	}
 	origin, err := wireName(zone.Name)
 	if err != nil {
 		return nil, err
 	}
 	b := &builder{
-		answers: &Answers{name: zone.Name, zone: origin, serial: zone.Serial, isolation: zone.Isolation,
+		answers: &Answers{name: zone.Name, zone: origin, serial: zone.Serial, isolation: zone.Isolation, stale: zone.Stale,
 			nodes: make(map[string]*node, 4+len(zone.Records)+len(zone.Static))},
 		scratch: make([]byte, 1<<16),
 	}

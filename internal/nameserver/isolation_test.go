@@ -97,6 +97,28 @@ func TestIsolationNeverRaisesTTL(t *testing.T) {
 	}
 }
 
+// What an earlier process answered is marked as stale from the first query on, and ends at the same bound.
+func TestStaleZone(t *testing.T) {
+	zone := exampleZone(t)
+	zone.Stale = true
+	s := deaf(t, zone)
+	for _, test := range []struct {
+		isolated bool
+		since    time.Duration
+		rcode    int
+		ede      int
+	}{{false, 0, dns.RcodeSuccess, 3}, {true, time.Second, dns.RcodeSuccess, 3}, {true, time.Hour + 1, dns.RcodeServerFailure, 14}} {
+		s.isolation = func() (bool, time.Duration) { return test.isolated, test.since }
+		m := question("shop.ha.example.com.", dns.TypeA)
+		m.SetEdns0(1232, false)
+		r := ask(t, s, m, udp)
+		if r.Rcode != test.rcode || r.Rcode == dns.RcodeSuccess && r.Answer[0].Header().Ttl != 30 {
+			t.Errorf("isolated %t for %s: %v", test.isolated, test.since, r)
+		}
+		wantEDE(t, r, test.ede)
+	}
+}
+
 func TestBeforeFirstPublish(t *testing.T) {
 	s := deaf(t, exampleZone(t))
 	s.answers.Store(nil)

@@ -47,6 +47,7 @@ type Options struct {
 type Limits struct {
 	Sockets     int           // UDP sockets per address, each answered by one goroutine; default: one per CPU, at most 4
 	Connections int           // TCP connections at once, over all addresses; default 256
+	PerSource   int           // of these, from one client, which is an IPv4 address or an IPv6 /64; not of loopback; default 16
 	Queries     int           // per TCP connection; default 1000
 	Idle        time.Duration // a TCP connection without a query; default 10 s (RFC 7766, section 6.2.3: seconds)
 	Read        time.Duration // from a query's first byte to its last, over TCP; default 2 s
@@ -67,6 +68,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.Connections <= 0 {
 		l.Connections = 256
+	}
+	if l.PerSource <= 0 {
+		l.PerSource = 16
 	}
 	if l.Queries <= 0 {
 		l.Queries = 1000
@@ -110,7 +114,7 @@ func New(opts Options) (*Server, error) {
 	if s.isolation == nil {
 		s.isolation = func() (bool, time.Duration) { return false, 0 }
 	}
-	s.clients.max = s.limits.Connections
+	s.clients.max, s.clients.perSource = s.limits.Connections, s.limits.PerSource
 	for _, address := range opts.Listen {
 		bound, err := bind(address, s.limits.Sockets)
 		s.bound = append(s.bound, bound...)

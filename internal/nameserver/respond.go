@@ -71,6 +71,7 @@ func (s *Server) answer(dst, packet []byte, q *query, via transport) ([]byte, in
 	if !final {
 		m.end = m.start + limit(q, via)
 		rcode, aa, ede = s.lookup(&m, q, table)
+		aa = aa && q.class == classIN // an answer for any class can never be authoritative (RFC 1035, section 6.2)
 	} else if table == nil && rcode == dns.RcodeServerFailure {
 		ede = edeNotReady
 	}
@@ -119,7 +120,7 @@ func (s *Server) lookup(m *message, q *query, table *Answers) (rcode int, aa boo
 	switch {
 	case isolated && policy.ServfailAfter > 0 && since > policy.ServfailAfter:
 		return dns.RcodeServerFailure, false, edeIsolated
-	case isolated && since >= policy.After:
+	case table.stale, isolated && since >= policy.After:
 		ede = edeStale
 		m.maxTTL = uint32(min(max(policy.TTL/time.Second, 0), maxTTL))
 	}

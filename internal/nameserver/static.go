@@ -13,14 +13,14 @@ import (
 const (
 	maxStaticText    = 256 << 10 // bytes of text
 	maxStaticRecords = 10000
-	maxStaticWire    = 1 << 20 // bytes of records: $GENERATE makes many out of little text
+	maxStaticWire    = 1 << 20 // bytes of records: names in them are spelled out, which short text is not
 	maxStaticFaults  = 10      // reported at once
 )
 
 // ParseStatic reads the other records of a zone from a master file (RFC 1035, section 5). Names are relative to zone;
 // ttl, in seconds, is for records without one. What the watchers make themselves (SOA, NS of the zone) is refused, so
-// is what they could not answer rightly (DNSSEC, DNAME), what is outside the zone, and $INCLUDE, which would make the
-// answer depend on one machine's files. Errors name the line; several are joined.
+// is what they could not answer rightly (DNSSEC, DNAME), what is outside the zone, $INCLUDE, which would make the
+// answer depend on one machine's files, and $GENERATE, whose records the library gives a TTL of its own. Errors name the line; several are joined.
 func ParseStatic(zone string, ttl uint32, text string) ([]dns.RR, error) {
 	origin, err := wireName(zone)
 	if err != nil {
@@ -48,6 +48,9 @@ func ParseStatic(zone string, ttl uint32, text string) ([]dns.RR, error) {
 
 // parse reads the text up to the first error of syntax or limit; errors about single records are gathered.
 func parse(zone string, origin []byte, ttl uint32, text string) (placed []placedRR, faults []error) {
+	if line := generates(text); line > 0 {
+		return nil, []error{fmt.Errorf("line %d: $GENERATE is not served, since its records would not get the zone's ttl; write each record out", line)}
+	}
 	lines := &lineCounter{text: text}
 	parser := dns.NewZoneParser(lines, zone, "")
 	parser.SetDefaultTTL(ttl)
@@ -74,6 +77,19 @@ func parse(zone string, origin []byte, ttl uint32, text string) (placed []placed
 		faults = append(faults, errors.New(strings.TrimPrefix(err.Error(), "dns: ")))
 	}
 	return placed, faults
+}
+
+// generates is the line of the first $GENERATE, 0 if there is none. A directive begins its line (RFC 1035, section 5.1).
+func generates(text string) int {
+	line := 0
+	for content := range strings.Lines(text) {
+		line++
+		word, _, _ := strings.Cut(strings.ReplaceAll(strings.TrimRight(content, "\r\n"), "\t", " "), " ")
+		if strings.EqualFold(word, "$GENERATE") {
+			return line
+		}
+	}
+	return 0
 }
 
 // sendable says whether a record survives being packed and read again. The parser lets some through that do not, such as

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
@@ -30,7 +31,7 @@ func (s *Server) serveTCP(ctx context.Context, listener *net.TCPListener) {
 		if err := conn.SetWriteBuffer(sendBuffer); err != nil {
 			s.faults.Debug().Err(err).Msg("cannot bound the send buffer of a DNS connection")
 		}
-		c := &client{conn: conn}
+		c := &client{conn: conn, source: sourceOf(conn.RemoteAddr())}
 		admitted, dropped := s.clients.admit(c)
 		if dropped {
 			s.metrics.drop(dropConnections)
@@ -132,23 +133,44 @@ func slow(err error, other dropReason) dropReason {
 	return other
 }
 
-// client is one TCP connection. Its fields but conn are guarded by clients.mu.
+// client is one TCP connection. Its fields but conn and source are guarded by clients.mu.
 type client struct {
 	conn   *net.TCPConn
-	active time.Time // last answered or accepted
-	busy   bool      // being answered
+	source netip.Prefix // whom it counts for; invalid: nobody
+	active time.Time    // when it was accepted, last answered, or its present answer was begun
+	busy   bool         // being answered
 }
 
 // clients are the open TCP connections of all addresses.
 type clients struct {
-	mu     sync.Mutex
-	open   map[*client]struct{}
-	max    int
-	closed bool
+	mu        sync.Mutex
+	open      map[*client]struct{}
+	max       int
+	perSource int
+	closed    bool
 }
 
-// admit takes a new connection in. When there are too many, the one that has been without a query for longest goes; if
-// all are being answered, the new one does. dropped says that one of the two happened.
+// sourceOf is whom a connection counts for: an IPv4 address, or the /64 that an IPv6 host has to itself (RFC 6177).
+// Those from this machine count for nobody: there may be a proxy that speaks for everyone.
+func sourceOf(remote net.Addr) netip.Prefix {
+	tcp, ok := remote.(*net.TCPAddr)
+	if !ok {
+		return netip.Prefix{}
+	}
+	addr := tcp.AddrPort().Addr().Unmap().WithZone("")
+	if !addr.IsValid() || addr.IsLoopback() {
+		return netip.Prefix{}
+	}
+	bits := 32
+	if addr.Is6() {
+		bits = 64
+	}
+	return netip.PrefixFrom(addr, bits).Masked()
+}
+
+// admit takes a new connection in. Where there are too many, one of the same source's or, if there are too many at all,
+// anyone's goes for it: the one that has been without a query for longest or, if all are being answered, the one
+// that has been for longest, which is how one that does not read looks. dropped says that this happened.
 func (l *clients) admit(c *client) (admitted, dropped bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -158,13 +180,9 @@ func (l *clients) admit(c *client) (admitted, dropped bool) {
 	if l.open == nil {
 		l.open = map[*client]struct{}{}
 	}
-	if len(l.open) >= l.max {
-		idlest := l.idlest()
-		if idlest == nil {
-			return false, true
-		}
-		_ = idlest.conn.Close() // ends its goroutine, which then leaves
-		delete(l.open, idlest)
+	if victim := l.victim(c.source); victim != nil {
+		_ = victim.conn.Close() // ends its goroutine, which then leaves
+		delete(l.open, victim)
 		dropped = true
 	}
 	c.active = time.Now()
@@ -172,14 +190,32 @@ func (l *clients) admit(c *client) (admitted, dropped bool) {
 	return true, dropped
 }
 
-func (l *clients) idlest() *client {
-	var found *client
+// victim is who has to go for one more connection from source; nil: nobody.
+func (l *clients) victim(source netip.Prefix) *client {
+	var own, any *client
+	count := 0
 	for c := range l.open {
-		if !c.busy && (found == nil || c.active.Before(found.active)) {
-			found = c
+		if source.IsValid() && c.source == source {
+			count++
+			own = sooner(own, c)
 		}
+		any = sooner(any, c)
 	}
-	return found
+	switch {
+	case count >= l.perSource:
+		return own
+	case len(l.open) >= l.max:
+		return any
+	}
+	return nil
+}
+
+// sooner is which of two should go first; a may be nil.
+func sooner(a, b *client) *client {
+	if a == nil || a.busy && !b.busy || a.busy == b.busy && b.active.Before(a.active) {
+		return b
+	}
+	return a
 }
 
 func (l *clients) answering(c *client, busy bool) {

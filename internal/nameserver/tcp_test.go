@@ -186,15 +186,57 @@ func idle(s *Server) bool {
 	return true
 }
 
-// When every connection is being answered, the new one goes.
-func TestBusyClientsStay(t *testing.T) {
-	l := clients{max: 1}
-	busy := &client{}
-	if admitted, dropped := l.admit(busy); !admitted || dropped {
-		t.Fatal("first client not admitted")
+// pair is a connection as the server accepted it, and its other end.
+func pair(t *testing.T, from string) (*client, *net.TCPConn) {
+	t.Helper()
+	listener, err := net.ListenTCP("tcp4", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		t.Fatal(err)
 	}
-	l.answering(busy, true)
-	if admitted, dropped := l.admit(&client{}); admitted || !dropped {
-		t.Error("admitted above the limit")
+	defer listener.Close()
+	far := dial(t, listener.Addr().String())
+	near, err := listener.AcceptTCP()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { near.Close() })
+	return &client{conn: near, source: sourceOf(&net.TCPAddr{IP: net.ParseIP(from), Port: 1})}, far
+}
+
+// One host can neither take all places nor keep others out by not reading its answers.
+func TestOneHostCannotDenyTCP(t *testing.T) {
+	l := clients{max: 4, perSource: 2}
+	admit := func(from string, busy, wantDropped bool) *net.TCPConn {
+		t.Helper()
+		c, far := pair(t, from)
+		if admitted, dropped := l.admit(c); !admitted || dropped != wantDropped {
+			t.Fatalf("%s: admitted %t, dropped %t", from, admitted, dropped)
+		}
+		l.answering(c, busy)
+		return far
+	}
+	hog := admit("192.0.2.1", true, false)
+	second := admit("192.0.2.1", false, false)
+	admit("2001:db8::1", true, false)
+	third := admit("192.0.2.1", true, true) // its own idle one goes, though there is a place left
+	wantClosed(t, second)
+	admit("198.51.100.1", true, false)
+	admit("203.0.113.1", true, true) // all are being answered: the one that has been for longest goes
+	wantClosed(t, hog)
+	admit("192.0.2.1", true, true)
+	admit("192.0.2.1", true, true)
+	wantClosed(t, third)
+	if len(l.open) != 4 {
+		t.Errorf("%d open, want 4", len(l.open))
+	}
+}
+
+func TestSourceOf(t *testing.T) {
+	for addr, want := range map[string]string{
+		"192.0.2.1": "192.0.2.1/32", "::ffff:192.0.2.1": "192.0.2.1/32", "2001:db8:1:2:3::4": "2001:db8:1:2::/64", "127.0.0.9": "invalid Prefix", "::1": "invalid Prefix",
+	} {
+		if got := sourceOf(&net.TCPAddr{IP: net.ParseIP(addr)}).String(); got != want {
+			t.Errorf("%s: %s, want %s", addr, got, want)
+		}
 	}
 }

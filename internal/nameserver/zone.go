@@ -14,27 +14,30 @@ import (
 // Zone is everything that one committed state makes the watchers answer. Equal zones give equal answers, byte for
 // byte, on every watcher: records keep the order given here.
 type Zone struct {
-	Name        string // absolute
-	Serial      uint32 // of the SOA record
-	TTL         uint32 // seconds, of the groups' and watchers' records
-	Isolation   failover.Isolation
-	Nameservers []Nameserver
-	Records     []Record // the groups' records
-	Static      []dns.RR // from ParseStatic
+	Name        string             `json:"name"`   // absolute
+	Serial      uint32             `json:"serial"` // of the SOA record
+	TTL         uint32             `json:"ttl"`    // seconds, of the groups' and watchers' records
+	Isolation   failover.Isolation `json:"isolation"`
+	Nameservers []Nameserver       `json:"nameservers"`
+	Records     []Record           `json:"records"` // the groups' records
+	Static      []dns.RR           `json:"-"`       // from ParseStatic
+	// Stale says that nobody knows whether this is still the committed state. It is answered as an isolated watcher
+	// answers, from the first query on.
+	Stale bool `json:"-"`
 }
 
 // Nameserver is a watcher as the zone's NS record names it. One without an address is left out of the NS set, because
 // no resolver could ever reach it.
 type Nameserver struct {
-	Name      string // the watcher's name, one label
-	Addresses []netip.Addr
+	Name      string       `json:"name"` // the watcher's name, one label
+	Addresses []netip.Addr `json:"addresses,omitempty"`
 }
 
 // Record is where a group's name points: to addresses, or to a host name (CNAME), never both.
 type Record struct {
-	Name      string // absolute
-	Addresses []netip.Addr
-	CNAME     string // absolute
+	Name      string       `json:"name"` // absolute
+	Addresses []netip.Addr `json:"addresses,omitempty"`
+	CNAME     string       `json:"cname,omitempty"` // absolute
 }
 
 // maxTTL is the largest TTL, in seconds (RFC 2181, section 8).
@@ -43,7 +46,8 @@ const maxTTL = 1<<31 - 1
 // Check says what is wrong with a zone, all faults joined: names that are not names or not in the zone, groups and
 // watchers that want the same name, a CNAME beside other data or at the zone's own name, and static records where a
 // group or a watcher already is. At the zone's own name static records may stand beside a group's (MX and TXT are
-// usual there), only not of types A and AAAA.
+// usual there), only not of types A and AAAA. Without Nameservers it is a policy's zone before it is known who serves it:
+// all else is checked.
 func Check(zone Zone) error {
 	origin, err := wireName(zone.Name)
 	if err != nil {
@@ -98,7 +102,7 @@ func (c *checker) nameservers(zone Zone) {
 		c.addresses(who, ns.Addresses)
 		reachable = reachable || len(ns.Addresses) > 0
 	}
-	if !reachable {
+	if !reachable && len(zone.Nameservers) > 0 {
 		c.fault("no watcher has a dns address: a zone needs at least one name server")
 	}
 }

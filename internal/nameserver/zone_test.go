@@ -1,6 +1,7 @@
 package nameserver
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -65,7 +66,10 @@ func TestCheck(t *testing.T) {
 
 func TestBuildRefusesHugeSets(t *testing.T) {
 	zone := exampleZone(t)
-	text := "$GENERATE 1-300 huge TXT " + strings.Repeat("x", 200) + "$\n"
+	var text string
+	for i := range 300 {
+		text += fmt.Sprintf("huge TXT %s%d\n", strings.Repeat("x", 200), i)
+	}
 	static, err := ParseStatic(zone.Name, 300, text)
 	if err != nil {
 		t.Fatal(err)
@@ -73,5 +77,21 @@ func TestBuildRefusesHugeSets(t *testing.T) {
 	zone.Static = static
 	if _, err := Build(zone); err == nil || !strings.Contains(err.Error(), `the TXT records of "huge.ha.example.com." take more than 32768 bytes`) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// Before it is known who serves a zone, all else can be checked; it cannot be served.
+func TestZoneWithoutNameservers(t *testing.T) {
+	zone := exampleZone(t)
+	zone.Nameservers = nil
+	if err := Check(zone); err != nil {
+		t.Error(err)
+	}
+	if _, err := Build(zone); err == nil || !strings.Contains(err.Error(), "it has no name servers") {
+		t.Errorf("built: %v", err)
+	}
+	zone.Records[0].Name = "shop.example.com."
+	if Check(zone) == nil {
+		t.Error("a group outside the zone is taken")
 	}
 }

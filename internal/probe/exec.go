@@ -9,6 +9,10 @@ import (
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
+// ErrNotRun is wrapped by an ExecFunc's error if nothing is known of what the program would have said: it was never
+// started, or whoever watched over it died. Also when the time is over: the app was not asked.
+var ErrNotRun = errors.New("the program did not run")
+
 // ExecFunc runs a program until it ends or ctx does, in which case it has killed the program and everything that the
 // program started. err is for a program that could not be run at all; a program that ran and failed has an exit code.
 type ExecFunc func(ctx context.Context, argv, env []string) (output []byte, exitCode int, err error)
@@ -33,6 +37,8 @@ func newExecCheck(spec failover.Probe, around surroundings) (checker, error) {
 func (c *execCheck) check(ctx context.Context) (answer, error) {
 	output, code, err := c.run(ctx, c.argv, nil)
 	switch {
+	case errors.Is(err, ErrNotRun):
+		return answer{}, errUnable{fmt.Errorf("cannot run %s: %w", c.argv[0], err)}
 	case ctx.Err() != nil:
 		return answer{}, ctx.Err() // a killed program's exit code says nothing
 	case err != nil:

@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,8 @@ func TestExec(t *testing.T) {
 		{"much output", strings.Repeat("é", 1000), 1, nil, false, failure, strings.Repeat("é", 98) + "..."},
 		{"killed by the deadline", "working", -1, nil, true, failure, "no answer within 50ms"},
 		{"killed by the deadline with an error", "", -1, errors.New("signal: killed"), true, failure, "no answer within 50ms"},
+		{"never started until the deadline", "", -1, fmt.Errorf("%w: 64 are running already", ErrNotRun), true, unable, "cannot run /bin/check: the program did not run: 64 are running already"},
+		{"lost", "", -1, fmt.Errorf("%w: its guard died", ErrNotRun), false, unable, "cannot run /bin/check: the program did not run: its guard died"},
 		{"not there", "", 0, errors.New("no such file"), false, unable, "cannot run /bin/check: no such file"},
 	}
 	for _, tt := range tests {

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"golang.org/x/net/http/httpguts"
+	"golang.org/x/sys/unix"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
@@ -184,8 +185,8 @@ func executable(path string) error {
 	if err != nil {
 		return fmt.Errorf("cannot find program: %w", err)
 	}
-	if info.IsDir() || info.Mode().Perm()&0o111 == 0 {
-		return errors.New("cannot run " + path + ": it is not an executable file")
+	if err := unix.Faccessat(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS); info.IsDir() || err != nil {
+		return errors.New("cannot run " + path + ": it is not a file that this process may execute")
 	}
 	return nil
 }

@@ -15,7 +15,9 @@ type flight struct {
 	cancel context.CancelFunc
 	check  checker
 	spare  bool // check is not the one that keeps its connection
-	stale  bool // what check keeps is from before a freeze, and may be dead without knowing it
+	// stale: what check keeps is not to be used. It is from before a freeze, and may be dead without knowing it; or there
+	// is a suspicion, which a connection from before it would deny where the app accepts no new ones.
+	stale bool
 }
 
 // fly makes one check, if it is still due.
@@ -98,7 +100,7 @@ func (p *Prober) acquire(ctx context.Context, one *probe) bool {
 func (o *probe) lend(f *flight) {
 	if o.check != nil {
 		f.check, o.check = o.check, nil
-		f.stale = o.fresh != f.epoch
+		f.stale = o.fresh != f.epoch || o.alert > 0
 		o.fresh = f.epoch
 		return
 	}

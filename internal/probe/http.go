@@ -10,9 +10,12 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -23,9 +26,10 @@ import (
 const (
 	maxBody           = 64 << 10 // bytes of an answer that are read, and searched for expect_body
 	maxResponseHeader = 64 << 10 // bytes
-	// maxConnectionAge makes even a healthy app show once a minute that it still accepts connections, and that its
-	// certificate is still in time.
-	maxConnectionAge = time.Minute
+	// connectionIntervals is for how many intervals a connection is kept: so often even an app that answers shows that it
+	// still accepts connections, and that its certificate is still in time. What one watcher then finds, all others look
+	// for at once, on connections of their own.
+	connectionIntervals = 5
 )
 
 // httpCheck: an expected status and, if asked for, a body with an expected text is up. Redirects are answers like any
@@ -42,7 +46,8 @@ type httpCheck struct {
 	expectBody []byte
 	caFile     *watchedFile
 	headerFile *watchedFile
-	buffer     []byte // for the answer's body
+	maxAge     time.Duration // of the kept connection
+	buffer     []byte        // for the answer's body
 }
 
 func newHTTPCheck(spec failover.Probe, around surroundings) (checker, error) {
@@ -57,6 +62,7 @@ func newHTTPCheck(spec failover.Probe, around surroundings) (checker, error) {
 		expectBody: []byte(spec.ExpectBody),
 		caFile:     newWatchedFile(around.dir, spec.CAFile),
 		headerFile: newWatchedFile(around.dir, spec.HeaderFile),
+		maxAge:     connectionIntervals * around.interval,
 		buffer:     make([]byte, 0, 512),
 	}
 	check.keeper.dialer.Timeout = around.timeout
@@ -108,7 +114,7 @@ func (c *httpCheck) check(ctx context.Context) (answer, error) {
 	if err := c.refresh(); err != nil {
 		return answer{}, err
 	}
-	if c.keeper.age() > maxConnectionAge {
+	if c.keeper.age() > c.maxAge {
 		c.drop()
 	}
 	response, err := c.ask(ctx)
@@ -133,12 +139,31 @@ func (c *httpCheck) check(ctx context.Context) (answer, error) {
 // the request is sent once more over a new one, within the same deadline.
 func (c *httpCheck) ask(ctx context.Context) (*http.Response, error) {
 	dialled := c.keeper.dialled.Load()
-	response, err := c.transport.RoundTrip(c.newRequest(ctx))
+	response, err := c.send(ctx)
 	if err == nil || ctx.Err() != nil || c.keeper.dialled.Load() != dialled {
 		return response, err
 	}
 	c.drop()
-	return c.transport.RoundTrip(c.newRequest(ctx))
+	return c.send(ctx)
+}
+
+// send sends the request once. The transport dials apart from the request, so at the deadline it says that time is up
+// and not whose fault that is: if the host's name is still being looked up then, it is the resolver's.
+func (c *httpCheck) send(ctx context.Context) (*http.Response, error) {
+	host := c.request.URL.Hostname()
+	if _, err := netip.ParseAddr(host); err == nil {
+		return c.transport.RoundTrip(c.newRequest(ctx))
+	}
+	var resolving atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		DNSStart: func(httptrace.DNSStartInfo) { resolving.Store(true) },
+		DNSDone:  func(httptrace.DNSDoneInfo) { resolving.Store(false) },
+	})
+	response, err := c.transport.RoundTrip(c.newRequest(ctx))
+	if err != nil && ctx.Err() != nil && resolving.Load() {
+		err = &net.DNSError{Err: "no answer in time", Name: host, IsTimeout: true}
+	}
+	return response, err
 }
 
 func (c *httpCheck) newRequest(ctx context.Context) *http.Request {

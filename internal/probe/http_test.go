@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -23,7 +24,7 @@ const testTimeout = 5 * time.Second
 func build(t testing.TB, spec failover.Probe) (check checker, hurried *atomic.Int32) {
 	t.Helper()
 	hurried = new(atomic.Int32)
-	check, err := newChecker(spec, surroundings{dir: t.TempDir(), timeout: testTimeout, hurry: func() { hurried.Add(1) }})
+	check, err := newChecker(spec, surroundings{dir: t.TempDir(), timeout: testTimeout, interval: time.Minute, hurry: func() { hurried.Add(1) }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -245,5 +246,37 @@ func BenchmarkHTTPRound(b *testing.B) {
 		if reason := once(b, check, testTimeout); reason != "" {
 			b.Fatal(reason)
 		}
+	}
+}
+
+// A resolver that does not answer says nothing about the app, which has not been asked.
+func TestHTTPDeadResolverIsOurFault(t *testing.T) {
+	silent, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	check, _ := build(t, httpProbe("http://shop.test/healthz"))
+	check.(*httpCheck).keeper.dialer.Resolver = &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "udp", silent.LocalAddr().String())
+	}}
+	const timeout = 200 * time.Millisecond
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	_, err = check.check(ctx)
+	if judge(err) != unable || reasonOf(err, timeout) != "cannot resolve shop.test" {
+		t.Errorf("outcome %d, reason %q", judge(err), reasonOf(err, timeout))
+	}
+}
+
+// A name that is found leads to the app, whose silence is its own.
+func TestHTTPSlowAppBehindANameIsDown(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	defer server.Close()
+	check, _ := build(t, httpProbe(strings.Replace(server.URL, "127.0.0.1", "localhost", 1)))
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	if _, err := check.check(ctx); judge(err) != failure {
+		t.Errorf("outcome %d: %v", judge(err), err)
 	}
 }

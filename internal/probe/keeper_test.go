@@ -54,11 +54,14 @@ func TestHTTPKeepsOneConnection(t *testing.T) {
 	}
 	broken.Store(false)
 	once(t, check, testTimeout)
-	keeper := &check.(*httpCheck).keeper
-	keeper.current.Load().made = time.Now().Add(-2 * maxConnectionAge)
+	keeper, maxAge := &check.(*httpCheck).keeper, check.(*httpCheck).maxAge
+	if maxAge != connectionIntervals*time.Minute {
+		t.Errorf("a connection is kept for %v", maxAge)
+	}
+	keeper.current.Load().made = time.Now().Add(-2 * maxAge)
 	once(t, check, testTimeout)
 	if n := connections.Load(); n != 4 {
-		t.Errorf("%d connections, want a fresh one after %v", n, maxConnectionAge)
+		t.Errorf("%d connections, want a fresh one after %v", n, maxAge)
 	}
 	if n := hurried.Load(); n != 0 {
 		t.Errorf("%d early checks asked for by connections that we closed", n)

@@ -25,10 +25,11 @@ type answer struct {
 
 // surroundings are what a checker needs of the watcher around it.
 type surroundings struct {
-	dir     string        // where relative paths begin
-	timeout time.Duration // of one check; bounds what a deadline does not reach
-	exec    ExecFunc
-	hurry   func() // asks for the next check early; returns soon
+	dir      string        // where relative paths begin
+	timeout  time.Duration // of one check; bounds what a deadline does not reach
+	interval time.Duration // between two checks while all is well
+	exec     ExecFunc
+	hurry    func() // asks for the next check early; returns soon
 }
 
 // kinds is the table of probe kinds: adding one means a line here and a file beside this one.

@@ -83,6 +83,34 @@ func TestDeathIsSeenAtOnce(t *testing.T) {
 	}
 }
 
+// An app that accepts no new connections still serves the ones that it has. Someone's suspicion is not denied over such a
+// connection, and without anyone's it is found out within a few intervals.
+func TestAcceptingNoMoreIsDown(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		interval time.Duration
+		poke     bool
+	}{{"someone suspects it", time.Hour, true}, {"nobody does", 50 * time.Millisecond, false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			server, _ := counting(t, func(http.ResponseWriter, *http.Request) {})
+			p, changes, _ := live(t, prometheus.NewRegistry(), "")
+			target := Target{Group: "shop", App: "main", Probes: []failover.Probe{httpProbe(server.URL)}, Probing: rhythm}
+			target.Probing.Interval, target.Probing.RetryInterval = tt.interval, 20*time.Millisecond
+			if err := p.SetTargets([]Target{target}); err != nil {
+				t.Fatal(err)
+			}
+			await(t, changes, failover.VerdictUp)
+			server.Listener.Close() // the kept connection lives on
+			if tt.poke {
+				p.Poke("shop", "main")
+			}
+			if v := await(t, changes, failover.VerdictDown); v.Reason != "connection refused" {
+				t.Errorf("down because of %q", v.Reason)
+			}
+		})
+	}
+}
+
 func TestMetricsComeAndGo(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer server.Close()

@@ -22,6 +22,7 @@ import (
 
 const (
 	maxHeaderFile = 64 << 10
+	maxCAFile     = 1 << 20 // as for probes; a bundle of all public roots is about 220 KiB
 	maxBody       = 4 << 10 // of an answer, kept for the journal
 )
 
@@ -77,7 +78,7 @@ func (o *outside) transport(h *failover.HTTP) (*http.Transport, error) {
 	}
 	t.TLSClientConfig = &tls.Config{ServerName: hostOnly(h.Host), MinVersion: tls.VersionTLS12}
 	if h.CAFile != "" {
-		pem, err := readSmall(o.resolve(h.CAFile))
+		pem, err := readSmall(o.resolve(h.CAFile), maxCAFile)
 		if err != nil {
 			return nil, err
 		}
@@ -94,7 +95,7 @@ func (o *outside) headers(req *http.Request, h *failover.HTTP) error {
 	if h.HeaderFile == "" {
 		return nil
 	}
-	text, err := readSmall(o.resolve(h.HeaderFile))
+	text, err := readSmall(o.resolve(h.HeaderFile), maxHeaderFile)
 	if err != nil {
 		return err
 	}
@@ -123,18 +124,18 @@ func isToken(text string) bool {
 	})
 }
 
-func readSmall(path string) ([]byte, error) {
+func readSmall(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open %s: %w", path, errors.Unwrap(err))
 	}
 	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxHeaderFile+1))
+	text, err := io.ReadAll(io.LimitReader(f, limit+1))
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %s: %w", path, err)
 	}
-	if len(text) > maxHeaderFile {
-		return nil, fmt.Errorf("cannot use %s: it is larger than %d bytes", path, maxHeaderFile)
+	if int64(len(text)) > limit {
+		return nil, fmt.Errorf("cannot use %s: it is larger than %d bytes", path, limit)
 	}
 	return text, nil
 }

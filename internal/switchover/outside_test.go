@@ -232,7 +232,15 @@ func TestHTTPSVerifiesTheName(t *testing.T) {
 	dir := t.TempDir()
 	write(t, filepath.Join(dir, "empty.pem"), "no certificate")
 	writeCertificate(t, filepath.Join(dir, "ca.pem"), server.Certificate().Raw)
+	pem, err := os.ReadFile(filepath.Join(dir, "ca.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "all-roots.pem"), string(pem)+strings.Repeat("# of some other authority\n", 300<<10/26))
+	write(t, filepath.Join(dir, "huge.pem"), string(pem)+strings.Repeat("#", 1<<20))
 	for _, tc := range []struct{ ca, host, err string }{
+		{"all-roots.pem", "example.com", ""},
+		{"huge.pem", "example.com", "larger than 1048576 bytes"},
 		{"ca.pem", "example.com", ""}, // httptest's certificate is for it
 		{"ca.pem", "example.com:8443", ""},
 		{"ca.pem", "", ""}, // and for 127.0.0.1
