@@ -100,6 +100,8 @@ type Options struct {
 	// Members are the names of the cluster's watchers, for ParsePolicy alone: quorum and the groups' records are held
 	// against them. Empty leaves those checks out.
 	Members []string
+
+	keys func(path string, known, refused []string) // told what each mapping may hold; for the schema's test
 }
 
 // Load reads and checks the file at path, at most 1 MiB. A file with faults is answered with Errors, all of them.
