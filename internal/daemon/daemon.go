@@ -90,7 +90,7 @@ func (d *Daemon) build(f *config.File) error {
 	if d.dns, err = nameserver.New(nameserver.Options{Listen: f.Watcher.DNSListen, Log: d.part("nameserver"), Registerer: registry, Isolation: d.node.Isolation}); err != nil {
 		return err
 	}
-	if d.control, err = control.Listen(control.Options{Path: f.Watcher.Socket, Group: f.Watcher.SocketGroup, Operators: f.Watcher.Operators, Backend: backend{d}, Log: d.part("control")}); err != nil {
+	if d.control, err = control.Listen(control.Options{Path: f.Watcher.Socket, Group: f.Watcher.SocketGroup, Operators: f.Watcher.Operators, Backend: backend{d}, Policy: PolicyText{}, Log: d.part("control")}); err != nil {
 		return err
 	}
 	if err := control.Register(registry, backend{d}); err != nil {

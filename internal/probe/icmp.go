@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	echoNonce = 16       // bytes by which an answer is known for the one to this very request
-	maxEcho   = 1500     // bytes of a packet that are read
-	icmpProto = 1        // IANA protocol numbers
+	echoNonce = 16   // bytes by which an answer is known for the one to this very request
+	maxEcho   = 1500 // bytes of a packet that are read
+	icmpProto = 1    // IANA protocol numbers
 	icmp6     = 58
 )
 
