@@ -127,7 +127,7 @@ func counts(diff string) string {
 			removed++
 		}
 	}
-	return fmt.Sprintf("%d lines added, %d removed", added, removed)
+	return fmt.Sprintf("+%d -%d lines of `watchover diff`", added, removed)
 }
 
 // showTrial prints what would change.

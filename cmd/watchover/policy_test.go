@@ -78,7 +78,7 @@ func TestApply(t *testing.T) {
 	}
 	code, stdout, stderr = run(t, socket, "", "apply", after)
 	revision := b.State().PolicyRevision
-	if want := fmt.Sprintf("policy revision %d in force, in place of 1: 1 lines added, 1 removed\n", revision); code != exitDone || stdout != want || revision == 1 {
+	if want := fmt.Sprintf("policy revision %d in force, in place of 1: +1 -1 lines of `watchover diff`\n", revision); code != exitDone || stdout != want || revision == 1 {
 		t.Errorf("apply: exit %d, %q, %q, revision %d", code, stdout, stderr, revision)
 	}
 	if got := b.State().Policy.Groups[0].Failover.Cooldown; got != 5*time.Minute {

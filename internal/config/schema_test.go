@@ -212,3 +212,41 @@ func TestSchemaAgreesWithTheReader(t *testing.T) {
 		t.Errorf("only %d bad files were held against the schema", judged)
 	}
 }
+
+// fault is a line of a .want file: file, line, path and message.
+var fault = regexp.MustCompile(`^[^:]+:[0-9]+: ([^ ]+): `)
+
+// TestEveryKeyHasABadCase: each key of the format is in the path of at least one fault that a bad file must be told.
+func TestEveryKeyHasABadCase(t *testing.T) {
+	known, refused := readerKeys(t)
+	blamed := map[string]bool{}
+	wants, _ := filepath.Glob("testdata/bad/*.want")
+	for _, file := range wants {
+		want, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(want)) {
+			if m := fault.FindStringSubmatch(line); m != nil {
+				blamed[itemless(normal(m[1]))] = true
+			}
+		}
+	}
+	for _, keys := range []keySet{known, refused} {
+		for path, set := range keys {
+			for key := range set {
+				place := itemless(normal(join(path, key)))
+				if !blamed[place] && path != "" {
+					t.Errorf("no bad file has a fault at %s", place)
+				}
+			}
+		}
+	}
+}
+
+// itemless lets a list's fault count for the list, and an action's for all places where actions stand.
+func itemless(path string) string {
+	return strings.TrimSuffix(anyAction.ReplaceAllString(path, "ACTION"), "[]")
+}
+
+var anyAction = regexp.MustCompile(`groups\.\*\.(apps\[\]\.maintenance\.(on|off|check)|steps\.\*\.before\[\])`)
