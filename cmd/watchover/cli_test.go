@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,8 +17,10 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/watchover-ha/watchover/internal/config"
 	"github.com/watchover-ha/watchover/internal/control"
 	"github.com/watchover-ha/watchover/internal/control/controltest"
+	"github.com/watchover-ha/watchover/internal/daemon"
 	"github.com/watchover-ha/watchover/pkg/client"
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
@@ -69,7 +72,7 @@ func run(t *testing.T, socket, input string, args ...string) (code int, stdout, 
 func serving(t *testing.T, b *controltest.Backend) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
-	server, err := control.Listen(control.Options{Path: path, Backend: b, Log: zerolog.Nop()})
+	server, err := control.Listen(control.Options{Path: path, Backend: b, Policy: daemon.PolicyText{}, Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,11 +124,34 @@ func TestUsage(t *testing.T) {
 	}{
 		{"", "a verb is needed"},
 		{"stat", `unknown verb "stat"`},
-		{"apply x.yaml --dry-run", "not built yet"},
 		{"members list", "not built yet"},
-		{"events --follow", "not built yet"},
-		{"completion bash", "not built yet"},
-		{"--socket x apply", "unknown flag: --socket"},
+		{"events shop", `does not take "shop"`},
+		{"events -n -1", "negative"},
+		{"events --since x", "invalid argument"},
+		{"apply", "needs FILE"},
+		{"apply a b", `does not take "b"`},
+		{"apply /nonexistent/file", "cannot read /nonexistent/file: no such file"},
+		{"apply /tmp --dry-run", "it is not a regular file"},
+		{"apply x --revision one", "invalid argument"},
+		{"diff", "needs FILE"},
+		{"diff a b", `does not take "b"`},
+		{"diff /nonexistent/file", "no such file"},
+		{"completion", "needs SHELL"},
+		{"completion tcsh", `unknown shell "tcsh"`},
+		{"completion bash zsh", `does not take "zsh"`},
+		{"config schema x", `does not take "x"`},
+		{"config example x", `does not take "x"`},
+		{"config check a b", `does not take "b"`},
+		{"explain a b", `does not take "b"`},
+		{"switchover a b", `does not take "b"`},
+		{"abort a b", `does not take "b"`},
+		{"retry a b", `does not take "b"`},
+		{"ack a b", `does not take "b"`},
+		{"pause a b", `does not take "b"`},
+		{"resume a b", `does not take "b"`},
+		{"history a b", `does not take "b"`},
+		{"--socket x apply", "needs FILE"},
+		{"--sockt x status", "unknown flag: --sockt"},
 		{"status --colour", "unknown flag: --colour"},
 		{"status a b", `does not take "b"`},
 		{"status -o yaml", `unknown output "yaml"`},
@@ -142,7 +168,6 @@ func TestUsage(t *testing.T) {
 		{"history -n 101", "not from 1 to 100"},
 		{"version now", `does not take "now"`},
 		{"config", "config needs a verb"},
-		{"config schema", "not built yet"},
 		{"config chek x", `unknown verb "config chek"`},
 		{"config check", "needs FILE"},
 		{"config check /nonexistent/file", "no such file"},
@@ -165,6 +190,7 @@ func TestUsage(t *testing.T) {
 }
 
 func TestExitCodesOfReplies(t *testing.T) {
+	file := exampleFile(t)
 	reply := func(code, rule string) string {
 		text, _ := json.Marshal(client.Error{Message: "cannot do it: because", Code: code, Rule: rule, Hint: "try this"})
 		return string(text)
@@ -190,6 +216,7 @@ func TestExitCodesOfReplies(t *testing.T) {
 		for _, args := range [][]string{
 			{"status"}, {"explain", "shop"}, {"switchover", "shop", "--yes"}, {"switchover", "shop", "--dry-run"},
 			{"abort", "shop"}, {"retry", "shop"}, {"ack", "shop"}, {"pause"}, {"resume", "shop"}, {"history"},
+			{"events"}, {"events", "--follow"}, {"apply", file}, {"apply", file, "--dry-run"}, {"diff", file},
 		} {
 			t.Run(test.name+" "+args[0], func(t *testing.T) {
 				code, stdout, stderr := run(t, socket, "", args...)
@@ -204,6 +231,73 @@ func TestExitCodesOfReplies(t *testing.T) {
 	}
 }
 
+// exampleFile is a valid file.
+func exampleFile(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "w.yaml")
+	if err := os.WriteFile(path, config.Example(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// talking is one command line of every verb that talks to the daemon, but check, which has exit codes of its own.
+func talking(file string) [][]string {
+	return [][]string{
+		{"status"}, {"status", "shop"}, {"status", "--watch"}, {"explain", "shop"}, {"switchover", "shop", "--yes"}, {"switchover", "shop", "--dry-run"},
+		{"abort", "shop"}, {"retry", "shop"}, {"ack", "shop"}, {"pause"}, {"pause", "shop"}, {"resume"}, {"resume", "shop"},
+		{"history"}, {"history", "shop"}, {"events"}, {"events", "--follow"}, {"apply", file}, {"apply", file, "--dry-run"}, {"diff", file},
+	}
+}
+
+// TestEveryVerbIsTested: who adds a verb that talks to the daemon adds it to talking.
+func TestEveryVerbIsTested(t *testing.T) {
+	tested := map[string]bool{"check": true}
+	for _, args := range talking("x") {
+		tested[args[0]] = true
+	}
+	for _, cmd := range newRoot(&newSession("", "").ui).Commands() {
+		if cmd.Flags().Lookup("socket") != nil && !tested[cmd.Name()] {
+			t.Errorf("%s talks to the daemon, but is not among those that are tried without one", cmd.Name())
+		}
+	}
+}
+
+// TestWithoutALeader: what changes something fails with 4, what only reads does not need a leader.
+func TestWithoutALeader(t *testing.T) {
+	b := up()
+	b.FailWith(control.ErrNoLeader)
+	b.EditLocal(func(l *control.Local) { l.Leader, l.HasQuorum = "", false })
+	socket, file := serving(t, b), exampleFile(t)
+	reads := map[string]bool{"status": true, "explain": true, "history": true, "events": true, "diff": true}
+	for _, args := range talking(file) {
+		if slices.Contains(args, "--watch") || slices.Contains(args, "--follow") || slices.Contains(args, "--dry-run") {
+			continue
+		}
+		code, _, stderr := run(t, socket, "", args...)
+		if want := map[bool]int{true: exitDone, false: exitNoLeader}[reads[args[0]]]; code != want {
+			t.Errorf("%v: exit %d, want %d; %q", args, code, want, stderr)
+		} else if code != exitDone && (strings.Count(stderr, "watchover: ") != 1 || !strings.HasPrefix(stderr, "watchover: cannot ")) {
+			t.Errorf("%v: %q", args, stderr)
+		}
+	}
+}
+
+func TestUnknownGroup(t *testing.T) {
+	socket := serving(t, up())
+	for _, args := range append(talking("x"), []string{"events", "--group", "shop"}) {
+		group := slices.Index(args, "shop")
+		if group < 0 {
+			continue
+		}
+		args[group] = "shap"
+		code, _, stderr := run(t, socket, "", args...)
+		if code != exitUsage || !strings.HasPrefix(stderr, "watchover: cannot ") || !strings.Contains(stderr, `"shap"`) {
+			t.Errorf("%v: exit %d, %q", args, code, stderr)
+		}
+	}
+}
+
 func TestUnreachable(t *testing.T) {
 	stale := filepath.Join(t.TempDir(), "s")
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: stale, Net: "unix"})
@@ -213,7 +307,7 @@ func TestUnreachable(t *testing.T) {
 	l.SetUnlinkOnClose(false)
 	_ = l.Close()
 	for socket, want := range map[string]string{"/nonexistent/socket": "no such socket", stale: "no daemon listens"} {
-		for _, args := range [][]string{{"status"}, {"status", "--watch"}, {"switchover", "shop", "--yes"}, {"pause"}, {"history"}} {
+		for _, args := range talking(exampleFile(t)) {
 			code, _, stderr := run(t, socket, "", args...)
 			if code != exitUnreachable || !strings.Contains(stderr, want) || !strings.Contains(stderr, "\nhint: ") {
 				t.Errorf("%v: exit %d, %q", args, code, stderr)
@@ -233,7 +327,7 @@ func TestJSONIsTheReply(t *testing.T) {
 	const body = `{"odd":  [1, 2],"switchovers":[]}` + "\n"
 	socket := answering(t, 200, body)
 	for _, args := range [][]string{
-		{"status"}, {"status", "shop"}, {"explain", "shop"}, {"history"}, {"abort", "shop"}, {"pause"}, {"resume"}, {"ack", "shop"},
+		{"status"}, {"status", "shop"}, {"explain", "shop"}, {"history"}, {"diff", exampleFile(t)}, {"apply", exampleFile(t)}, {"abort", "shop"}, {"pause"}, {"resume"}, {"ack", "shop"},
 		{"switchover", "shop", "--dry-run"}, {"switchover", "shop", "--yes", "--wait=false"},
 	} {
 		if code, stdout, stderr := run(t, socket, "", append(args, "-o", "json")...); code != exitDone || stdout != body {

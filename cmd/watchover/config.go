@@ -12,14 +12,11 @@ import (
 
 func configCommand(u *ui) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "config VERB", Short: "Check a configuration file, or print an example", Args: cobra.ArbitraryArgs,
+		Use: "config VERB", Short: "Check a configuration file, or print an example or a JSON Schema", Args: cobra.ArbitraryArgs,
 		RunE: func(_ *cobra.Command, args []string) error {
-			hint := "`watchover config check FILE` or `watchover config example`"
-			switch {
-			case len(args) == 0:
+			hint := "`watchover config check FILE`, `watchover config example` or `watchover config schema`"
+			if len(args) == 0 {
 				return usage("config needs a verb", hint)
-			case args[0] == "schema":
-				return usage(`unknown verb "config schema": it is not built yet`, hint)
 			}
 			return usage(fmt.Sprintf("unknown verb %q", "config "+args[0]), hint)
 		},
@@ -31,6 +28,12 @@ func configCommand(u *ui) *cobra.Command {
 		Use: "example", Short: "Print an annotated example", Args: arguments(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			_, err := u.out.Write(config.Example())
+			return err
+		},
+	}, &cobra.Command{
+		Use: "schema", Short: "Print the JSON Schema of the file, for editors", Args: arguments(0, 0),
+		RunE: func(*cobra.Command, []string) error {
+			_, err := u.out.Write(config.Schema())
 			return err
 		},
 	})

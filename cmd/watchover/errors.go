@@ -66,6 +66,12 @@ func report(u *ui, err error) int {
 		return code
 	}
 	_, _ = fmt.Fprintln(u.err, "watchover: "+clean(text))
+	var reply *client.Error
+	if errors.As(err, &reply) && len(reply.Faults) > 1 { // the lines are those of what was sent, so only the paths help
+		for _, f := range reply.Faults {
+			_, _ = fmt.Fprintln(u.err, clean(f.Path+": "+f.Message))
+		}
+	}
 	if hint != "" {
 		_, _ = fmt.Fprintln(u.err, "hint: "+clean(hint))
 	}

@@ -24,7 +24,7 @@ type ui struct {
 
 // later are the verbs of the interface that this version does not have.
 var later = []string{
-	"rehearse", "reprotect", "events", "apply", "diff", "members", "snapshot", "recover", "completion",
+	"rehearse", "reprotect", "members", "snapshot", "recover",
 }
 
 // execute runs one command line and returns its exit code.
@@ -68,6 +68,7 @@ Exit codes: 0 done; 1 failed; 2 wrong usage, unknown group or invalid config; 3 
 		runCommand(u), statusCommand(u), explainCommand(u), switchoverCommand(u), abortCommand(u), retryCommand(u),
 		ackCommand(u), pauseCommand(u), resumeCommand(u), historyCommand(u), checkCommand(u), configCommand(u), versionCommand(u),
 		pkiCommand(u),
+		eventsCommand(u), applyCommand(u), diffCommand(u), completionCommand(u),
 	)
 	return root
 }
@@ -112,13 +113,14 @@ func (r *remote) addFlags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&r.socket, "socket", fallback, "Unix socket of the watcher (default $WATCHOVER_SOCKET, else "+client.DefaultSocket+")")
 	cmd.Flags().StringVarP(&r.output, "output", "o", "table", "table, or json: the API's reply as it is")
 	cmd.Flags().Lookup("socket").DefValue = "" // said in the text
+	_ = cmd.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"table", "json"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
 // verb makes a command that talks to the daemon. args are the least and most number of positional arguments.
 func verb(u *ui, use, short string, least, most int, run func(ctx context.Context, r *remote, c *client.Client, args []string) error) *cobra.Command {
 	r := &remote{ui: u}
 	cmd := &cobra.Command{
-		Use: use, Short: short, Args: arguments(least, most),
+		Use: use, Short: short, Args: arguments(least, most), ValidArgsFunction: completeArguments(use),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if r.output != "table" && r.output != "json" {
 				return usage(fmt.Sprintf("unknown output %q", r.output), "-o takes table or json")

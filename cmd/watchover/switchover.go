@@ -29,6 +29,7 @@ func switchoverCommand(u *ui) *cobra.Command {
 	flags.BoolVar(&ask.DryRun, "dry-run", false, "show the plan, change nothing")
 	flags.BoolVar(&wait, "wait", true, "follow it to its end; Ctrl-C stops watching, not the switchover")
 	flags.BoolVarP(&yes, "yes", "y", false, "do not ask; needed without a terminal")
+	_ = cmd.RegisterFlagCompletionFunc("to", completeApps)
 	return cmd
 }
 

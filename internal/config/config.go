@@ -107,6 +107,8 @@ type Options struct {
 	// Watchers are the cluster's watchers with their addresses, for ParsePolicy alone: CheckZone is asked about them. Empty
 	// leaves out what needs them.
 	Watchers map[string]Member
+
+	keys func(path string, known, refused []string) // told what each mapping may hold; for the schema's test
 }
 
 // Load reads and checks the file at path, at most 1 MiB. A file with faults is answered with Errors, all of them.

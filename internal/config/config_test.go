@@ -62,6 +62,7 @@ func TestGoodFiles(t *testing.T) {
 		"full.yaml":    checkFull,
 		"wan.yaml":     checkWAN,
 		"cname.yaml":   checkCNAME,
+		"records.yaml": checkRecords,
 	} {
 		t.Run(file, func(t *testing.T) {
 			path := filepath.Join("testdata/good", file)
@@ -168,6 +169,11 @@ func checkShop(t *testing.T, g failover.Group) {
 		Kind: "dns", Name: "dns", Address: "192.0.2.10:53", Query: "shop.example.com.", QueryType: "A", ExpectAnswer: []string{"192.0.2.10"},
 	})
 	equal(t, "exec probe", main.Probes[4], failover.Probe{Kind: "exec", Name: "exec", Exec: []string{"./alive", "--fast"}})
+	equal(t, "grpc probe", main.Probes[5], failover.Probe{
+		Kind: "grpc", Name: "grpc", Address: "192.0.2.10:50051", Service: "shop.v1.Cart", TLS: true, ServerName: "shop.example.com",
+		HTTP: failover.HTTP{CAFile: "ca.pem"},
+	})
+	equal(t, "icmp probe", main.Probes[6], failover.Probe{Kind: "icmp", Name: "icmp", Address: "2001:db8::10"})
 	equal(t, "standby probes", standby.StandbyProbes, []failover.Probe{{Kind: "tcp", Name: "tcp", Address: "198.51.100.10:22"}})
 	equal(t, "maintenance on", main.Maintenance.On.HTTP, &failover.HTTP{
 		Method: "PUT", URL: "https://192.0.2.10/admin/maintenance", HeaderFile: "main.headers", Body: "on",
@@ -195,6 +201,12 @@ func checkShop(t *testing.T, g failover.Group) {
 		After:  []failover.Action{{Exec: []string{"./announce"}}},
 	})
 	equal(t, "untouched step", g.Steps[failover.StepVerify].Timeout, 30*time.Second)
+}
+
+func checkRecords(t *testing.T, f *File) {
+	equal(t, "records", f.Policy.Zone.Records, "www 300 IN A 192.0.2.80\nmail 300 IN A 192.0.2.25\n")
+	equal(t, "a plain grpc probe", f.Policy.Groups[0].Apps[0].Probes[0], failover.Probe{Kind: "grpc", Name: "grpc", Address: "192.0.2.1:50051"})
+	equal(t, "a host to ping", f.Policy.Groups[0].Apps[1].Probes[0], failover.Probe{Kind: "icmp", Name: "icmp", Address: "standby.example.net"})
 }
 
 func checkWAN(t *testing.T, f *File) {

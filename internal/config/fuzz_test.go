@@ -32,6 +32,7 @@ func FuzzParse(f *testing.F) {
 		file, err := Parse("f", text, "")
 		if err == nil {
 			checkInvariants(t, file)
+			roundTrip(t, file.Policy)
 			return
 		}
 		var faults Errors

@@ -85,6 +85,9 @@ func (m *mapping) refuse(key, message string) {
 
 // done complains about every key that nobody asked for.
 func (m *mapping) done() {
+	if tell := m.r.options.keys; tell != nil {
+		tell(m.value.path, m.known, m.refused)
+	}
 	for _, key := range m.keys {
 		if !slices.Contains(m.known, key) && !slices.Contains(m.refused, key) {
 			m.fields[key].fault("%s", m.unknown(key))

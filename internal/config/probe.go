@@ -15,13 +15,15 @@ var probeKinds = map[string]func(*reader, *mapping, *failover.Probe){
 	"tcp":  (*reader).tcpProbe,
 	"tls":  (*reader).tlsProbe,
 	"dns":  (*reader).dnsProbe,
+	"grpc": (*reader).grpcProbe,
+	"icmp": (*reader).icmpProbe,
 	"exec": (*reader).execProbe,
 }
 
 // builtProbeKinds and laterProbeKinds are all that the format knows.
 var (
-	builtProbeKinds = []string{"http", "tcp", "tls", "dns", "exec"}
-	laterProbeKinds = []string{"grpc", "icmp", "postgres", "mysql", "redis"}
+	builtProbeKinds = []string{"http", "tcp", "tls", "dns", "grpc", "icmp", "exec"}
+	laterProbeKinds = []string{"postgres", "mysql", "redis"}
 )
 
 // probes reads a list of probes, whose names are labels and so have to differ.
@@ -45,7 +47,7 @@ func (r *reader) probes(v value) []failover.Probe {
 func (r *reader) probe(v value) (failover.Probe, bool) {
 	var p failover.Probe
 	m := v.mapping()
-	kind, ok := m.need("kind", "one of http, tcp, tls, dns, exec")
+	kind, ok := m.need("kind", "one of http, tcp, tls, dns, grpc, icmp, exec")
 	if !ok {
 		return p, false
 	}
@@ -56,7 +58,7 @@ func (r *reader) probe(v value) (failover.Probe, bool) {
 	read, ok := probeKinds[p.Kind]
 	if !ok {
 		if slices.Contains(laterProbeKinds, p.Kind) {
-			kind.fault("probe kind %q is not built yet; built are http, tcp, tls, dns and exec", p.Kind)
+			kind.fault("probe kind %q is not built yet; built are http, tcp, tls, dns, grpc, icmp and exec", p.Kind)
 		} else {
 			kind.fault("%s", notOneOf(p.Kind, builtProbeKinds, laterProbeKinds...))
 		}
@@ -89,10 +91,52 @@ func (r *reader) tcpProbe(m *mapping, p *failover.Probe) {
 func (r *reader) tlsProbe(m *mapping, p *failover.Probe) {
 	m.dialable("address", &p.Address)
 	m.oneLine("ca_file", &p.CAFile)
+	m.serverName(&p.ServerName)
+}
+
+// serverName sets into from an optional key: the name that a certificate must be made out to.
+func (m *mapping) serverName(into *string) {
 	if v, ok := m.get("server_name"); ok {
 		if s, ok := v.oneLine(); ok && v.host(s) {
-			p.ServerName = s
+			*into = s
 		}
+	}
+}
+
+// grpcProbe reads a health check (grpc.health.v1). The keys of TLS are those of the kind tls.
+func (r *reader) grpcProbe(m *mapping, p *failover.Probe) {
+	m.dialable("address", &p.Address)
+	m.oneLine("service", &p.Service)
+	m.truth("tls", &p.TLS)
+	m.oneLine("ca_file", &p.CAFile)
+	m.serverName(&p.ServerName)
+	for _, key := range []string{"ca_file", "server_name"} {
+		if m.has(key) && !p.TLS {
+			m.fields[key].fault("has no use without tls: true")
+		}
+	}
+}
+
+// icmpProbe reads an echo request's target: there are no ports.
+func (r *reader) icmpProbe(m *mapping, p *failover.Probe) {
+	v, ok := m.need("address", "an IP address or a host name")
+	if !ok {
+		return
+	}
+	s, ok := v.oneLine()
+	if !ok {
+		return
+	}
+	if hint := addressHint(s); hint != "" {
+		v.fault("%q is not an IP address%s", clip(s), hint)
+		return
+	}
+	if host, _, err := net.SplitHostPort(s); err == nil && host != "" {
+		v.fault("want an IP address or a host name, got %q; leave out the port", clip(s))
+		return
+	}
+	if v.host(s) {
+		p.Address = s
 	}
 }
 

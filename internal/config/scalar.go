@@ -109,6 +109,20 @@ func notOneOf[T ~string](s string, words []T, others ...string) string {
 	return fmt.Sprintf("%q is unknown; want one of %s", clip(s), strings.Join(names, ", "))
 }
 
+// truth sets into from an optional key that takes true or false. YAML 1.1's yes and on are text here, and refused.
+func (m *mapping) truth(key string, into *bool) {
+	v, ok := m.get(key)
+	if !ok || v.node == nil {
+		return
+	}
+	b, err := strconv.ParseBool(v.node.Value)
+	if v.node.Kind != yaml.ScalarNode || v.node.ShortTag() != "!!bool" || err != nil {
+		v.fault("want true or false, got %s", describe(v.node))
+		return
+	}
+	*into = b
+}
+
 // number sets into from an optional key, within bounds.
 func (m *mapping) number(key string, into *int, least, most int) bool {
 	v, ok := m.get(key)

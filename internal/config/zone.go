@@ -38,6 +38,9 @@ func (r *reader) zone(v value) failover.Zone {
 	if file, ok := m.get("records_file"); ok {
 		z.Records = r.records(file, z)
 	}
+	if text, ok := m.get("records"); ok {
+		z.Records = r.inlineRecords(text, z, m)
+	}
 	m.done()
 	return z
 }
@@ -93,8 +96,11 @@ func (r *reader) checkZone(top *mapping, p failover.Policy, members map[string]M
 	}
 	if err := r.options.CheckZone(p, members); err != nil {
 		where := top.child("zone")
-		if where.has("records_file") {
-			where = where.child("records_file")
+		for _, key := range []string{"records_file", "records"} {
+			if where.has(key) {
+				where = where.child(key)
+				break
+			}
 		}
 		where.fault("%v", err)
 	}
@@ -107,7 +113,7 @@ func (r *reader) records(v value, z failover.Zone) string {
 		return ""
 	}
 	if r.dir == "" {
-		v.fault("%q cannot be read here; propose the policy from the file beside it", clip(path))
+		v.fault("%q cannot be read here; `watchover apply` sends its text, or write it into records", clip(path))
 		return ""
 	}
 	text, err := readBounded(Resolve(r.dir, path), maxRecordsSize)
@@ -119,10 +125,32 @@ func (r *reader) records(v value, z failover.Zone) string {
 		v.fault("%q is not text", clip(path))
 		return ""
 	}
-	if check := r.options.CheckRecords; check != nil && z.Name != "" {
-		if err := check(z.Name, z.TTL, string(text)); err != nil {
-			v.fault("%q: %v", clip(path), err)
-		}
+	if err := r.checkRecords(string(text), z); err != nil {
+		v.fault("%q: %v", clip(path), err)
 	}
 	return string(text)
+}
+
+// inlineRecords reads the records where they stand in the file itself, as in a policy that a watcher has written out.
+func (r *reader) inlineRecords(v value, z failover.Zone, zone *mapping) string {
+	text, ok := v.text(maxRecordsSize)
+	switch {
+	case zone.has("records_file"):
+		v.fault("is given beside records_file; want one of them")
+		return ""
+	case !ok:
+		return ""
+	}
+	if err := r.checkRecords(text, z); err != nil {
+		v.fault("%v", err)
+	}
+	return text
+}
+
+// checkRecords asks the caller's rule.
+func (r *reader) checkRecords(text string, z failover.Zone) error {
+	if r.options.CheckRecords == nil || z.Name == "" {
+		return nil
+	}
+	return r.options.CheckRecords(z.Name, z.TTL, text)
 }

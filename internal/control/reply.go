@@ -83,6 +83,14 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	_, _ = w.Write(append(text, '\n')) // the caller may have gone; there is nobody to tell
 }
 
+// writeText answers with text that is no JSON.
+func writeText(w http.ResponseWriter, contentType string, text []byte) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write(text) // the caller may have gone; there is nobody to tell
+}
+
 func writeError(w http.ResponseWriter, e *client.Error) {
 	if e.Code == client.CodeNoLeader {
 		w.Header().Set("Retry-After", "1")

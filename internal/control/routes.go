@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -23,9 +24,27 @@ type handler func(r *http.Request) (int, any, *client.Error)
 // like every other.
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
+	for pattern, methods := range s.table() {
+		mux.Handle(pattern, dispatch(methods))
+	}
+	mux.HandleFunc("/v1/events", only(http.MethodGet, s.events))
+	for _, pattern := range []string{
+		"/v1/members", "/v1/members/{name...}",
+		"/v1/groups/{group}/rehearse", "/v1/groups/{group}/reprotect",
+	} {
+		mux.HandleFunc(pattern, notBuilt)
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		writeError(w, fail(client.CodeNotFound, "try GET /v1/status", "cannot find %s: there is no such path", r.URL.Path))
+	})
+	return mux
+}
+
+// table is every path with its methods.
+func (s *Server) table() map[string]map[string]handler {
 	get := func(h handler) map[string]handler { return map[string]handler{http.MethodGet: h} }
 	post := func(h handler) map[string]handler { return map[string]handler{http.MethodPost: s.changing(h)} }
-	for pattern, methods := range map[string]map[string]handler{
+	return map[string]map[string]handler{
 		"/v1/status":                    get(s.status),
 		"/v1/history":                   get(s.history),
 		"/v1/pause":                     post(s.pause),
@@ -38,19 +57,8 @@ func (s *Server) routes() http.Handler {
 		"/v1/groups/{group}/ack":        post(s.ack),
 		"/v1/groups/{group}/pause":      post(s.pause),
 		"/v1/groups/{group}/resume":     post(s.resume),
-	} {
-		mux.Handle(pattern, dispatch(methods))
+		"/v1/policy":                    {http.MethodGet: s.policy, http.MethodPut: s.putPolicy},
 	}
-	for _, pattern := range []string{
-		"/v1/events", "/v1/policy", "/v1/members", "/v1/members/{name...}",
-		"/v1/groups/{group}/rehearse", "/v1/groups/{group}/reprotect",
-	} {
-		mux.HandleFunc(pattern, notBuilt)
-	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		writeError(w, fail(client.CodeNotFound, "try GET /v1/status", "cannot find %s: there is no such path", r.URL.Path))
-	})
-	return mux
 }
 
 // notBuilt answers for the paths of the interface that this version does not have yet.
@@ -63,20 +71,43 @@ func dispatch(methods map[string]handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		h, ok := methods[r.Method]
 		if !ok {
-			e := fail(client.CodeInvalid, "use "+allow, "cannot %s %s: the method is not allowed", r.Method, r.URL.Path)
-			e.Status = http.StatusMethodNotAllowed
-			w.Header().Set("Allow", allow)
-			writeError(w, e)
+			notAllowed(w, r, allow)
 			return
 		}
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		limit := int64(maxBody)
+		if r.Pattern == "/v1/policy" {
+			limit = maxPolicy
+		}
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
 		status, body, e := h(r)
 		if e != nil {
 			writeError(w, e)
 			return
 		}
+		if text, ok := body.(yamlReply); ok {
+			writeText(w, "application/yaml", []byte(text))
+			return
+		}
 		writeJSON(w, status, body)
 	}
+}
+
+// only is dispatch for a handler that writes its reply itself.
+func only(method string, h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != method {
+			notAllowed(w, r, method)
+			return
+		}
+		h(w, r)
+	}
+}
+
+func notAllowed(w http.ResponseWriter, r *http.Request, allow string) {
+	e := fail(client.CodeInvalid, "use "+allow, "cannot %s %s: the method is not allowed", r.Method, r.URL.Path)
+	e.Status = http.StatusMethodNotAllowed
+	w.Header().Set("Allow", allow)
+	writeError(w, e)
 }
 
 // changing lets only those through who may change things, before anything of the request is read.
@@ -106,6 +137,9 @@ func (s *Server) status(r *http.Request) (int, any, *client.Error) {
 }
 
 func (s *Server) group(r *http.Request) (int, any, *client.Error) {
+	if e := onlyQuery(r); e != nil {
+		return 0, nil, e
+	}
 	name := r.PathValue("group")
 	view, ok := groupView(s.backend.State(), s.backend.Local(), name, time.Now())
 	if !ok {
@@ -115,6 +149,9 @@ func (s *Server) group(r *http.Request) (int, any, *client.Error) {
 }
 
 func (s *Server) explain(r *http.Request) (int, any, *client.Error) {
+	if e := onlyQuery(r); e != nil {
+		return 0, nil, e
+	}
 	name := r.PathValue("group")
 	explanation, ok := s.backend.State().Explain(name)
 	if !ok {
@@ -149,16 +186,31 @@ func (s *Server) history(r *http.Request) (int, any, *client.Error) {
 
 // onlyQuery refuses parameters that would be silently ignored.
 func onlyQuery(r *http.Request, known ...string) *client.Error {
-	for name := range r.URL.Query() {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return fail(client.CodeInvalid, "", "cannot read the parameters: %v", err)
+	}
+	hint := "known are " + strings.Join(known, ", ")
+	if len(known) == 0 {
+		hint = "it takes none; what an order needs stands in its body"
+	}
+	for name, values := range query {
 		if !slices.Contains(known, name) {
-			return fail(client.CodeInvalid, "known are "+strings.Join(known, ", "), "cannot use parameter %q: there is none of that name", name)
+			return fail(client.CodeInvalid, hint, "cannot use parameter %q: there is none of that name", name)
+		}
+		if len(values) > 1 {
+			return fail(client.CodeInvalid, "", "cannot use parameter %q: it is given %d times", name, len(values))
 		}
 	}
 	return nil
 }
 
-// readBody decodes the request's body strictly into v; no body leaves v as it is.
+// readBody decodes the request's body strictly into v; no body leaves v as it is. Who sends a body may not send
+// parameters: ?force=true beside it would be silently ignored.
 func readBody(r *http.Request, v any) *client.Error {
+	if e := onlyQuery(r); e != nil {
+		return e
+	}
 	decoder := json.NewDecoder(r.Body)
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(v)

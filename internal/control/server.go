@@ -37,6 +37,7 @@ type Options struct {
 	Group     string   // of the socket; empty: the process's own
 	Operators []string // users who may change things, beside root and the daemon's own user
 	Backend   Backend
+	Policy    PolicyText
 	Log       zerolog.Logger
 }
 
@@ -49,6 +50,10 @@ type Server struct {
 	listener  *listener
 	http      *http.Server
 	operators atomic.Pointer[[]uint32] // replaced as a whole by SetOperators
+
+	policyText   PolicyText
+	followers    chan struct{} // holds a token for every follower of the events; never closed
+	followerSlow time.Duration // how long one may take to read; set before Serve
 }
 
 // Listen binds the socket. Callers wait in its backlog until Serve. An operator who is no user of this machine is
@@ -60,7 +65,7 @@ func listen(o Options, uid func(*net.UnixConn) (uint32, error)) (*Server, error)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{path: o.Path, bound: bound, backend: o.Backend, log: o.Log}
+	s := &Server{path: o.Path, bound: bound, backend: o.Backend, log: o.Log, policyText: o.Policy, followers: make(chan struct{}, maxFollowers), followerSlow: followerSlow}
 	if err := s.SetOperators(o.Operators); err != nil {
 		s.log.Warn().Err(err).Msg("operator is left out")
 	}

@@ -98,7 +98,7 @@ func (d *Daemon) build(f *config.File) error {
 		return err
 	}
 	d.voice = newVoice(d.dns, f.Watcher.DataDir, d.node.Current(), d.part("nameserver"))
-	if d.control, err = control.Listen(control.Options{Path: f.Watcher.Socket, Group: f.Watcher.SocketGroup, Operators: f.Watcher.Operators, Backend: backend{d}, Log: d.part("control")}); err != nil {
+	if d.control, err = control.Listen(control.Options{Path: f.Watcher.Socket, Group: f.Watcher.SocketGroup, Operators: f.Watcher.Operators, Backend: backend{d}, Policy: PolicyText{}, Log: d.part("control")}); err != nil {
 		return err
 	}
 	if err := control.Register(registry, backend{d}); err != nil {

@@ -38,11 +38,13 @@ var kinds = map[string]func(failover.Probe, surroundings) (checker, error){
 	"tcp":  newTCPCheck,
 	"tls":  newTLSCheck,
 	"dns":  newDNSCheck,
+	"grpc": newGRPCCheck,
+	"icmp": newICMPCheck,
 	"exec": newExecCheck,
 }
 
 // laterKinds are the kinds that the configuration names but that this version cannot carry out.
-var laterKinds = map[string]bool{"grpc": true, "icmp": true, "postgres": true, "mysql": true, "redis": true}
+var laterKinds = map[string]bool{"postgres": true, "mysql": true, "redis": true}
 
 // newChecker builds the checker of a probe.
 func newChecker(spec failover.Probe, around surroundings) (checker, error) {
@@ -51,7 +53,7 @@ func newChecker(spec failover.Probe, around surroundings) (checker, error) {
 	case ok:
 		return build(spec, around)
 	case laterKinds[spec.Kind]:
-		return nil, fmt.Errorf("probe kind %q is not built yet; use http, tcp, tls, dns or exec", spec.Kind)
+		return nil, fmt.Errorf("probe kind %q is not built yet; use http, tcp, tls, dns, grpc, icmp or exec", spec.Kind)
 	}
-	return nil, fmt.Errorf("probe kind %q is unknown; use http, tcp, tls, dns or exec", spec.Kind)
+	return nil, fmt.Errorf("probe kind %q is unknown; use http, tcp, tls, dns, grpc, icmp or exec", spec.Kind)
 }

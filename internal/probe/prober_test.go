@@ -361,10 +361,10 @@ func TestRefusedTargets(t *testing.T) {
 		targets []Target
 		want    string
 	}{
-		{"later kind", []Target{probes(failover.Probe{Kind: "grpc"})},
-			`cannot probe g/a: probe "grpc": probe kind "grpc" is not built yet; use http, tcp, tls, dns or exec`},
+		{"later kind", []Target{probes(failover.Probe{Kind: "redis"})},
+			`cannot probe g/a: probe "redis": probe kind "redis" is not built yet; use http, tcp, tls, dns, grpc, icmp or exec`},
 		{"unknown kind", []Target{probes(failover.Probe{Kind: "smtp", Name: "mail"})},
-			`cannot probe g/a: probe "mail": probe kind "smtp" is unknown; use http, tcp, tls, dns or exec`},
+			`cannot probe g/a: probe "mail": probe kind "smtp" is unknown; use http, tcp, tls, dns, grpc, icmp or exec`},
 		{"twice", []Target{probes(), probes()}, "cannot probe g/a: it is named twice"},
 		{"same probe name", []Target{probes(failover.Probe{Kind: "exec", Exec: []string{"x"}}, failover.Probe{Kind: "exec", Exec: []string{"y"}})},
 			`cannot probe g/a: two probes are named "exec"; give each its own name`},

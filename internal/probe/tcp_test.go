@@ -36,7 +36,7 @@ func TestAddresses(t *testing.T) {
 			t.Errorf("%q: %v", address, err)
 		}
 	}
-	for _, kind := range []string{"tcp", "tls", "dns"} {
+	for _, kind := range []string{"tcp", "tls", "dns", "grpc"} {
 		if _, err := newChecker(failover.Probe{Kind: kind, Address: "nowhere", Query: "x."}, surroundings{}); err == nil {
 			t.Errorf("%s took an address without a port", kind)
 		}

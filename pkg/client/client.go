@@ -56,6 +56,8 @@ type Error struct {
 	Rule    string `json:"rule,omitempty"` // the rule that refused
 	Hint    string `json:"hint"`
 	Status  int    `json:"-"` // HTTP status
+
+	Faults []Fault `json:"faults,omitempty"` // of a policy that was sent, all of them
 }
 
 // Error gives the message alone; the hint is for whoever shows it to a person.
@@ -89,7 +91,7 @@ func New(socket string) *Client {
 // Close drops idle connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// Do sends one request and returns the reply's HTTP status and body. body nil sends none. An error reply of the API is
+// Do sends one request and returns the reply's HTTP status and body. body nil sends none, a YAML itself. An error reply of the API is
 // an *Error; errors.Is(err, ErrUnreachable) tells that nobody answered and nothing was changed. A change that was sent and
 // not answered is ErrUnknown: it may have been made.
 func (c *Client) Do(ctx context.Context, method, path string, body any) (int, []byte, error) {
@@ -126,7 +128,10 @@ func (c *Client) Do(ctx context.Context, method, path string, body any) (int, []
 
 func newRequest(ctx context.Context, method, path string, body any) (*http.Request, error) {
 	var reader io.Reader
-	if body != nil {
+	contentType := "application/json"
+	if text, ok := body.(YAML); ok {
+		reader, contentType = bytes.NewReader(text), "application/yaml"
+	} else if body != nil {
 		text, err := json.Marshal(body)
 		if err != nil {
 			return nil, fmt.Errorf("cannot encode request for %s: %w", path, err)
@@ -138,7 +143,7 @@ func newRequest(ctx context.Context, method, path string, body any) (*http.Reque
 		return nil, fmt.Errorf("cannot make request for %s: %w", path, err)
 	}
 	if body != nil {
-		request.Header.Set("Content-Type", "application/json")
+		request.Header.Set("Content-Type", contentType)
 	}
 	return request, nil
 }

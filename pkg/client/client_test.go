@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -98,7 +99,7 @@ func TestErrorReplies(t *testing.T) {
 		status, body = test.status, test.body
 		_, err := c.Status(t.Context())
 		var got *client.Error
-		if !errors.As(err, &got) || *got != test.want {
+		if !errors.As(err, &got) || !reflect.DeepEqual(*got, test.want) {
 			t.Errorf("got %+v, want %+v", got, test.want)
 		}
 	}

@@ -90,6 +90,11 @@ func (s *State) setPolicy(c *SetPolicy, by string) Result {
 	return Result{Accepted: true}
 }
 
+// TryPolicy is what would be answered to proposing p for the policy in force. It changes nothing.
+func (s *State) TryPolicy(p Policy) Result {
+	return s.clone().setPolicy(&SetPolicy{Revision: s.PolicyRevision, Policy: p}, "")
+}
+
 // inUse names an app that the new policy drops although it is active, writer, marked or in an open switchover. A whole
 // group may go unless something of it is open or owed.
 func (s *State) inUse(p *Policy) string {

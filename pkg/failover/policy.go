@@ -54,12 +54,14 @@ type Probe struct {
 	Name         string   `json:"name"` // label in status and metrics; unique within the app
 	HTTP                  // http: url, method, host, headers, body, expectations
 	ExpectBody   string   `json:"expect_body,omitempty"`
-	Address      string   `json:"address,omitempty"`       // tcp, tls, dns: host:port
-	ServerName   string   `json:"server_name,omitempty"`   // tls: name to verify; default the address's host
+	Address      string   `json:"address,omitempty"`       // tcp, tls, dns, grpc: host:port; icmp: host
+	ServerName   string   `json:"server_name,omitempty"`   // tls, grpc: name to verify; default the address's host
 	Query        string   `json:"query,omitempty"`         // dns: name asked
 	QueryType    string   `json:"query_type,omitempty"`    // dns: default A
 	ExpectAnswer []string `json:"expect_answer,omitempty"` // dns: every one must be among the answers' data
 	Exec         []string `json:"exec,omitempty"`          // exec: argv, exit 0 is up
+	Service      string   `json:"service,omitempty"`       // grpc: service asked about; empty: the server as a whole
+	TLS          bool     `json:"tls,omitempty"`           // grpc: over TLS
 }
 
 // HTTP is an http request of a probe or an action.
