@@ -15,8 +15,9 @@ type Status struct {
 	AppliedIndex uint64
 	LastContact  time.Duration // since a quorum was last known to be in contact
 	HasQuorum    bool
-	Leads        bool   // this watcher leads and its term is open
-	Waiting      string // why this watcher does not take part yet; empty: it does
+	Leads        bool          // this watcher leads and its term is open
+	Waiting      string        // why this watcher does not take part, or not yet; empty: it does
+	Behind       time.Duration // how long it has heard of a commit that it has not applied; 0: it has all that it heard of
 	Peers        []PeerStatus
 }
 
@@ -43,6 +44,9 @@ func (n *Node) Status() Status {
 	st.AppliedIndex = s.Index
 	if r := n.raft.Load(); r != nil {
 		st.Term, st.CommitIndex, st.AppliedIndex = r.CurrentTerm(), r.CommitIndex(), r.AppliedIndex()
+	}
+	if m, r := n.behind.Load(), n.raft.Load(); m != nil && r.AppliedIndex() < m.index {
+		st.Behind = time.Since(m.since)
 	}
 	st.HasQuorum = st.Leader != "" && !isolated
 	t := n.term.Load()
