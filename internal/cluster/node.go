@@ -111,8 +111,9 @@ type Node struct {
 	term    atomic.Pointer[term] // that this watcher leads in; nil: it does not
 	contact atomic.Int64         // nanoseconds after opened at which a quorum was last known to be in contact
 	behind  atomic.Pointer[commitMark]
-	waiting atomic.Pointer[string] // why this watcher takes no part
-	space   atomic.Pointer[Space]  // as last measured
+	applied atomic.Pointer[commitMark] // as Stuck last saw it
+	waiting atomic.Pointer[string]     // why this watcher takes no part
+	space   atomic.Pointer[Space]      // as last measured
 
 	joining joining
 	reports *reports

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -141,4 +142,34 @@ func (n *Node) noteCommit(index uint64) {
 		return
 	}
 	n.behind.Store(&commitMark{index: index, since: time.Now()})
+}
+
+// Stuck says what of this watcher has not moved for longer than limit though it should: a write to the log, or the state
+// machine. Empty: nothing. What has been told to rest is not stuck.
+func (n *Node) Stuck(limit time.Duration) string {
+	if took := n.store.hanging(); took > limit {
+		return fmt.Sprintf("a write to the log has taken %s", took.Round(time.Second))
+	}
+	if n.stopping.Load() {
+		return ""
+	}
+	if behind := n.applying(time.Now()); behind > limit {
+		return fmt.Sprintf("committed entries have not been applied for %s", behind.Round(time.Second))
+	}
+	return ""
+}
+
+// applying is how long the state machine has stood at one index although raft knows of later commits.
+func (n *Node) applying(now time.Time) time.Duration {
+	r := n.raft.Load()
+	if r == nil {
+		return 0
+	}
+	applied := r.AppliedIndex()
+	last := n.applied.Load()
+	if last == nil || last.index != applied || r.CommitIndex() <= applied {
+		n.applied.Store(&commitMark{index: applied, since: now})
+		return 0
+	}
+	return now.Sub(last.since)
 }

@@ -242,8 +242,13 @@ func warnings(s *failover.State, l Local, p *failover.Group, g client.Group, now
 			warn(warnFileDiffers, "the file of %s proposes another policy than the one in force", m.Name)
 		}
 	}
-	if l.LowDisk != "" {
-		warn(warnLowDisk, "%s: %s", l.Watcher, l.LowDisk)
+	for _, m := range s.Members {
+		switch {
+		case m.Name == l.Watcher && l.LowDisk != "":
+			warn(warnLowDisk, "%s: %s", l.Watcher, l.LowDisk)
+		case m.Name != l.Watcher && m.About.LowDisk:
+			warn(warnLowDisk, "%s is running out of disk space", m.Name)
+		}
 	}
 	return list
 }

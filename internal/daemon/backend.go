@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/watchover-ha/watchover/internal/cluster"
 	"github.com/watchover-ha/watchover/internal/control"
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
@@ -37,6 +38,10 @@ func (b backend) Local() control.Local {
 	if !l.HasQuorum {
 		l.NoQuorumFor = since
 	}
+	if space := d.node.Space(); space.Low {
+		l.LowDisk = fmt.Sprintf("%s in %s", space, file.Watcher.DataDir)
+	}
+	l.Behind = behind(status)
 	if state.Policy != nil {
 		l.Isolated = isolated && since >= state.Policy.Zone.Isolation.After
 		l.FileDiffers = !state.Policy.Equal(&file.Policy)
@@ -61,6 +66,17 @@ func (b backend) Local() control.Local {
 		l.Certificates = append(l.Certificates, control.Certificate{Name: c.Group + "/" + c.App + "/" + c.Probe, Expires: c.Expires})
 	}
 	return l
+}
+
+// behind is why this watcher's log does not follow the leader's; empty: it does.
+func behind(s cluster.Status) string {
+	switch {
+	case s.Waiting != "":
+		return "takes no part: " + s.Waiting
+	case s.Behind >= stuckAfter:
+		return fmt.Sprintf("hears the leader, but its log has stood still at %d for %s", s.CommitIndex, s.Behind.Round(time.Second))
+	}
+	return ""
 }
 
 func (b backend) databases(l *control.Local, state *failover.State) {

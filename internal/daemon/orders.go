@@ -81,6 +81,16 @@ func (d *Daemon) propose(ctx context.Context, c failover.Command) (failover.Resu
 // watchover apply. A file with faults changes nothing, and a proposal that fails leaves it possible to correct the file and
 // send the signal again.
 func (d *Daemon) Reload() {
+	if m := d.o.Manager; m != nil {
+		if err := m.Reloading(); err != nil {
+			d.log.Warn().Err(err).Msg("the service manager does not listen")
+		}
+		defer func() { _ = m.Ready() }() // if it did not listen before, nothing is new
+	}
+	d.reload()
+}
+
+func (d *Daemon) reload() {
 	file, err := LoadConfig(d.o.ConfigPath)
 	if err != nil {
 		d.log.Error().Err(err).Str("file", d.o.ConfigPath).Msg("cannot read the file again, nothing is changed")

@@ -35,6 +35,8 @@ type settings struct {
 	hooks     bool
 	web       map[string]string // app: base URL of its maintenance switch, if not its own
 	probePath string            // of main; default /healthz
+	notify    string            // list of targets; default none
+	dataDir   map[string]string // by watcher, if not beside its file
 }
 
 // cluster is three watchers, two apps and their directory. Its methods fail the test when something cannot be done.
