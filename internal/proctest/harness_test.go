@@ -36,6 +36,7 @@ type settings struct {
 	web       map[string]string // app: base URL of its maintenance switch, if not its own
 	probePath string            // of main; default /healthz
 	notify    string            // list of targets; default none
+	stall     map[string]string // by watcher: a file as long as which exists its disk hangs; of the crash binary
 	dataDir   map[string]string // by watcher, if not beside its file
 }
 
