@@ -130,6 +130,9 @@ func automationView(s *failover.State, l Local, p *failover.Group, g *failover.G
 // cutOff is the evidence that only this watcher has: the state cannot say that nothing reaches the log any more, since
 // that would have to be in the log.
 func cutOff(l Local) string {
+	if l.Behind != "" {
+		return l.Watcher + " " + l.Behind
+	}
 	return l.Watcher + " has no contact with a majority of the watchers; what it shows is the last that it heard"
 }
 

@@ -46,7 +46,7 @@ func (b backend) Local() control.Local {
 		l.Isolated = isolated && since >= state.Policy.Zone.Isolation.After
 		l.FileDiffers = !state.Policy.Equal(&file.Policy)
 		b.databases(&l, state)
-		if since >= stuckAfter && status.CommitIndex > status.AppliedIndex {
+		if status.Waiting == "" && since >= stuckAfter && status.CommitIndex > status.AppliedIndex {
 			l.Stuck = fmt.Sprintf("applied up to %d of %d for %s", status.AppliedIndex, status.CommitIndex, since.Round(time.Second))
 		}
 	}

@@ -31,10 +31,14 @@ type body struct {
 	Dropped uint64            `json:"dropped,omitempty"` // events before this one that were never told
 }
 
+// maxText is how much is told of an event's text, and of each of its data, in bytes: a program takes 64 KiB in all, and what
+// it cannot take would be tried for ever. It cuts only what no person would read to its end.
+const maxText = 4 << 10
+
 func newMessage(n failover.Notice, watcher, group string, attempt int, deadline time.Time) (*message, error) {
-	b := body{ID: n.ID, Seq: n.Seq, Time: client.Time{Time: n.Time}, Type: n.Type, Group: n.Group, App: n.App, Text: n.Text, Data: n.Data, Dropped: n.Lost}
-	if b.Data == nil {
-		b.Data = map[string]string{}
+	b := body{ID: n.ID, Seq: n.Seq, Time: client.Time{Time: n.Time}, Type: n.Type, Group: n.Group, App: n.App, Text: cut(n.Text), Data: map[string]string{}, Dropped: n.Lost}
+	for key, value := range n.Data {
+		b.Data[key] = cut(value)
 	}
 	text, err := json.Marshal(b)
 	if err != nil {
@@ -45,6 +49,13 @@ func newMessage(n failover.Notice, watcher, group string, attempt int, deadline 
 		{"Switchover", n.Data["switchover"]}, {"Epoch", n.Data["epoch"]}, {"Attempt", strconv.Itoa(attempt)},
 		{"Deadline", deadline.UTC().Format("2006-01-02T15:04:05.000Z07:00")}, {"Watcher", watcher},
 	}}, nil
+}
+
+func cut(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxText], "") + "…"
 }
 
 // firstLine turns an output into the end of an error: ": " and its first line that says something.

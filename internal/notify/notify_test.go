@@ -320,6 +320,20 @@ func TestTargetsComeAndGo(t *testing.T) {
 	})
 }
 
+// An event that no program could take would hold up its target for ever.
+func TestNovelIsCut(t *testing.T) {
+	long := strings.Repeat("ß", 100_000)
+	m, err := newMessage(failover.Notice{Event: failover.Event{Text: long, Data: map[string]string{"why": long, "by": "uid:0"}}}, "w1", "shop", 1, time.Now())
+	if err != nil || len(m.body) > 10<<10 || !strings.Contains(string(m.body), `"by":"uid:0"`) {
+		t.Errorf("%d bytes, %v", len(m.body), err)
+	}
+	for _, pair := range m.pairs {
+		if len(pair[1]) > maxText+3 {
+			t.Errorf("%s has %d bytes", pair[0], len(pair[1]))
+		}
+	}
+}
+
 func TestWhatAProgramIsGiven(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		t.Setenv("PATH", "/bin")
