@@ -28,10 +28,12 @@ func (n *Node) beatLoop(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	hanging := 0
+	var idle idleness
 	for {
 		view, published := n.view.Load(), n.Watch()
 		heard, held := n.beatOnce(ctx, view)
 		hanging = n.checkDisk(hanging)
+		idle.look(n, time.Now())
 		wait := n.o.Timing.interval()
 		if !heard && view.id != "" {
 			wait /= 10 // a new leader may not have noticed yet that it is one

@@ -244,13 +244,13 @@ func (t *term) nextExpiry(now time.Time) time.Time {
 	return next
 }
 
-// successor is the watcher heard last, if that was within two intervals.
-func (t *term) successor(now time.Time) (Peer, bool) {
+// successor is the watcher heard last, of those named if any are, if that was within two intervals.
+func (t *term) successor(now time.Time, among ...string) (Peer, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var best string
 	for name, h := range t.heard {
-		if name == t.n.o.Name || now.Sub(h.at) > 2*t.n.o.Timing.interval() {
+		if name == t.n.o.Name || now.Sub(h.at) > 2*t.n.o.Timing.interval() || len(among) > 0 && !slices.Contains(among, name) {
 			continue
 		}
 		if best == "" || h.applied > t.heard[best].applied || h.applied == t.heard[best].applied && h.at.After(t.heard[best].at) {

@@ -38,9 +38,17 @@ func (l Leadership) ProposeAsync(c failover.Command) func(context.Context) (fail
 	return l.t.proposeAsync(c)
 }
 
-// GiveWay asks for leadership to be handed to another watcher, at most once per term. The reason is logged. If nobody
-// can take it, this watcher goes on, and Lead is called again.
-func (l Leadership) GiveWay(reason string) { l.t.giveWay(reason) }
+// GiveWay asks for leadership to be handed to another watcher, one of to if any are named, at most once per term. The
+// reason is logged. If nobody can take it, this watcher goes on leading; if it was not taken, Lead is called again.
+func (l Leadership) GiveWay(reason string, to ...string) {
+	l.t.giveWay(farewell{reason: reason, to: to})
+}
+
+// farewell is why leadership is to be given away, and to whom; to nobody in particular if no names are given.
+type farewell struct {
+	reason string
+	to     []string
+}
 
 // term is one term that this watcher leads in.
 type term struct {
@@ -53,7 +61,7 @@ type term struct {
 	opened  chan struct{} // closed by open when reports may be proposed
 	ready   chan struct{} // closed by open when the first Tick has been applied
 	change  chan struct{} // one slot: the list of fresh watchers may have changed
-	give    chan string   // one slot: a reason to give way
+	give    chan farewell // one slot: a reason to give way
 
 	slots chan struct{} // one for each command that is not committed yet
 
@@ -75,7 +83,7 @@ func (n *Node) lead(work context.Context, number uint64) {
 	t := &term{
 		n: n, number: number, ctx: ctx, end: end, heard: map[string]*hearing{},
 		gone: make(chan struct{}), opened: make(chan struct{}), ready: make(chan struct{}),
-		change: make(chan struct{}, 1), give: make(chan string, 1),
+		change: make(chan struct{}, 1), give: make(chan farewell, 1),
 		slots: make(chan struct{}, maxPending),
 	}
 	defer close(t.gone)
@@ -99,8 +107,8 @@ func (n *Node) lead(work context.Context, number uint64) {
 	}
 	n.log.Info().Uint64(keyTerm, number).Msg("leading")
 	for ctx.Err() == nil {
-		if reason := t.reign(ctx); reason != "" {
-			t.transfer(ctx, reason)
+		if why := t.reign(ctx); why.reason != "" {
+			t.transfer(ctx, why)
 			if n.stopping.Load() {
 				return
 			}
@@ -173,7 +181,7 @@ func (t *term) awaitMajority(ctx context.Context) {
 
 // reign runs Lead and keeps the lists and timers until leadership ends or is to be given away. Lead has returned when
 // it does; the reason is empty if leadership was lost.
-func (t *term) reign(ctx context.Context) string {
+func (t *term) reign(ctx context.Context) farewell {
 	leading, stop := context.WithCancel(ctx)
 	var lead sync.WaitGroup
 	defer lead.Wait()
@@ -185,43 +193,56 @@ func (t *term) reign(ctx context.Context) string {
 	defer d.timer.Stop()
 	for {
 		published := t.n.Watch()
-		if reason := d.perform(time.Now()); reason != "" && t.mayTransfer() {
-			t.n.log.Warn().Str(keyReason, reason).Uint64(keyTerm, t.number).Msg("giving way")
-			return reason
+		if why := (farewell{reason: d.perform(time.Now())}); why.reason != "" && t.canGiveWay(why) {
+			t.n.log.Warn().Str(keyReason, why.reason).Uint64(keyTerm, t.number).Msg("giving way")
+			return why
 		}
 		select {
 		case <-published:
 		case <-t.change:
 		case <-d.timer.C:
-		case reason := <-t.give:
-			if t.mayTransfer() || t.n.stopping.Load() {
-				t.n.log.Info().Str(keyReason, reason).Uint64(keyTerm, t.number).Msg("giving way")
-				return reason
+		case why := <-t.give:
+			if t.n.stopping.Load() || t.canGiveWay(why) {
+				t.n.log.Info().Str(keyReason, why.reason).Uint64(keyTerm, t.number).Msg("giving way")
+				return why
 			}
 		case <-ctx.Done():
-			return ""
+			return farewell{}
 		}
 	}
 }
 
 // giveWay asks the term's loop to hand over; only the first reason is kept.
-func (t *term) giveWay(reason string) {
+func (t *term) giveWay(why farewell) {
 	select {
-	case t.give <- reason:
+	case t.give <- why:
 	default:
 	}
 }
 
-func (t *term) mayTransfer() bool {
+// canGiveWay reports whether there is somebody to give way to, and no transfer has been tried in this term. Otherwise it
+// is better to go on: Lead is not interrupted for nothing, and another reason may find a successor later.
+func (t *term) canGiveWay(why farewell) bool {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	return !t.transferred
+	again := t.transferred
+	t.mu.Unlock()
+	if again {
+		return false
+	}
+	if _, ok := t.successor(time.Now(), why.to...); ok {
+		return true
+	}
+	if ok, held := t.n.limit.allow("stays: " + why.reason); ok {
+		t.n.log.Warn().Str(keyReason, why.reason).Int(keySuppressed, held).Msg("leadership stays here: no other watcher can take it now")
+	}
+	return false
 }
 
 // transfer hands leadership over, once per term and only to a watcher heard just now: a second transfer to one that
 // cannot be reached can leave raft refusing every command (hashicorp/raft #696).
-func (t *term) transfer(ctx context.Context, reason string) {
-	to, ok := t.successor(time.Now())
+func (t *term) transfer(ctx context.Context, why farewell) {
+	reason := why.reason
+	to, ok := t.successor(time.Now(), why.to...)
 	t.mu.Lock()
 	again := t.transferred
 	t.transferred = again || ok

@@ -184,32 +184,58 @@ func TestStuckTransferEndsTheProcess(t *testing.T) {
 	}
 }
 
-func TestHangingDiskEndsTheLeader(t *testing.T) {
+func TestHangingDiskOfALeader(t *testing.T) {
 	tm := bareTerm(t)
 	n := tm.n
-	n.store = &store{opened: time.Now().Add(-time.Minute)}
-	n.store.writing.Store(1)
+	n.store = newStore(nil)
+	n.store.writing[1] = time.Now().Add(-time.Minute)
 	looks := 0
 	for range 5 {
 		looks = n.checkDisk(looks)
 	}
-	if len(n.fatal) != 0 {
-		t.Error("a follower was ended")
+	if len(n.store.fault) != 0 {
+		t.Error("a follower was made to sit out")
 	}
 	n.term.Store(tm)
 	looks = n.checkDisk(0)
-	if len(n.fatal) != 0 {
+	if len(n.store.fault) != 0 {
 		t.Error("one look was enough, but the process may just have been thawed")
 	}
 	for range 2 {
 		looks = n.checkDisk(looks)
 	}
-	if len(n.fatal) != 1 {
+	if len(n.store.fault) != 1 {
 		t.Error("a leader goes on with a hanging disk")
 	}
-	n.store.writing.Store(0)
+	clear(n.store.writing)
 	if n.checkDisk(looks) != 0 {
 		t.Error("a finished write is held against the disk")
+	}
+}
+
+// Giving way to nobody would only interrupt what the leader does, and use up the one transfer of its term.
+func TestLeadershipStaysWhereNobodyCanTakeIt(t *testing.T) {
+	tm := bareTerm(t)
+	tm.n.limit = newLimiter(time.Hour)
+	why := farewell{reason: "the clock was moved"}
+	if tm.canGiveWay(why) {
+		t.Error("gives way to nobody")
+	}
+	tm.heard["w2"] = &hearing{at: time.Now()}
+	if !tm.canGiveWay(why) {
+		t.Error("does not give way to w2")
+	}
+	why.to = []string{"w3"}
+	if tm.canGiveWay(why) {
+		t.Error("gives way to w2, which is no better")
+	}
+	tm.heard["w3"] = &hearing{at: time.Now()}
+	if to, _ := tm.successor(time.Now(), why.to...); to.Name != "w3" || !tm.canGiveWay(why) {
+		t.Errorf("gives way to %q, want w3", to.Name)
+	}
+	tm.transferred = true
+	if tm.canGiveWay(why) {
+		t.Error("a second transfer in one term")
 	}
 }
 
@@ -336,7 +362,7 @@ func TestMetrics(t *testing.T) {
 // when somebody is.
 func TestNoSuccessorUsesUpNoTransfer(t *testing.T) {
 	tm := bareTerm(t)
-	tm.transfer(t.Context(), "a reason")
+	tm.transfer(t.Context(), farewell{reason: "a reason"})
 	if !tm.mayTransfer() {
 		t.Error("the one transfer of the term is gone and was none")
 	}

@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"fmt"
-	"syscall"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -59,9 +58,8 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	for _, p := range st.Peers {
 		gauge(m.silent, flag(p.Silent), p.Name)
 	}
-	var fs syscall.Statfs_t
-	if err := syscall.Statfs(m.n.o.DataDir, &fs); err == nil {
-		gauge(m.diskFree, float64(fs.Bavail)*float64(fs.Bsize))
+	if space := m.n.Space(); space.Known {
+		gauge(m.diskFree, float64(space.Free))
 	}
 }
 

@@ -41,9 +41,6 @@ const (
 	proposeTimeout = 10 * time.Second
 	// stopTimeout bounds each part of the orderly stop: the hand-over, raft, and the goroutines.
 	stopTimeout = 10 * time.Second
-	// diskTimeout is how long the leader's log store may take for one write. Raft goes on sending heartbeats while its
-	// disk hangs, so that nobody else would take over (hashicorp/raft #503).
-	diskTimeout = 10 * time.Second
 )
 
 // Peer is one watcher of the cluster as the configuration names it.
@@ -93,7 +90,8 @@ type Options struct {
 	// OnPoke is called when another watcher has seen an app fail for the first time. It must not block.
 	OnPoke func(group, app string)
 
-	listener net.Listener // instead of Listen
+	listener net.Listener    // instead of Listen
+	disk     func(disk) disk // puts a disk with faults in the place of the real one
 }
 
 // Node is this watcher's part of the cluster.
@@ -117,7 +115,9 @@ type Node struct {
 	contact atomic.Int64         // nanoseconds after opened at which a quorum was last known to be in contact
 	behind  atomic.Pointer[commitMark]
 	current currency
-	waiting atomic.Pointer[string] // why raft has not been started
+	applied atomic.Pointer[commitMark] // as Stuck last saw it
+	waiting atomic.Pointer[string]     // why this watcher takes no part
+	space   atomic.Pointer[Space]      // as last measured
 
 	joining joining
 	reports *reports
@@ -130,6 +130,7 @@ type Node struct {
 	fatal    chan error    // one slot; ends Run
 	stopping atomic.Bool
 	down     chan struct{} // closed by close when raft has been shut down
+	stopped  raft.Future   // of raft's end; set by hangUp, for Run alone. Nil: raft has not been told to end
 	proposal chan struct{} // slots for forwarded commands in work
 	limit    *limiter
 	metrics  *metrics // nil without a registerer
@@ -224,6 +225,14 @@ func (o *Options) check() error {
 		return nil
 	}
 	return checkLoopback(o.Listen)
+}
+
+// onDisk is the disk that the log is kept on.
+func (o *Options) onDisk(d disk) disk {
+	if o.disk != nil {
+		return o.disk(d)
+	}
+	return faulty(d)
 }
 
 func checkLoopback(address string) error {

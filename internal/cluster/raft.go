@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/raft"
@@ -29,23 +28,6 @@ const (
 // raftTermKey is where hashicorp/raft keeps the current term in its stable store (raft.go, keyCurrentTerm).
 var raftTermKey = []byte("CurrentTerm")
 
-// store is the log on disk. It knows since when a write has been running, so that a hanging disk is noticed.
-type store struct {
-	*raftboltdb.BoltStore
-	opened  time.Time
-	writing atomic.Int64 // nanoseconds after opened at which the write in progress began; 0: none is
-}
-
-// StoreLogs implements raft.LogStore.
-func (s *store) StoreLogs(logs []*raft.Log) error {
-	s.writing.Store(int64(time.Since(s.opened)))
-	defer s.writing.Store(0)
-	return s.BoltStore.StoreLogs(logs)
-}
-
-// StoreLog implements raft.LogStore.
-func (s *store) StoreLog(log *raft.Log) error { return s.StoreLogs([]*raft.Log{log}) }
-
 func (n *Node) openStores() error {
 	path := filepath.Join(n.o.DataDir, logFile)
 	bolt, err := raftboltdb.New(raftboltdb.Options{
@@ -56,7 +38,7 @@ func (n *Node) openStores() error {
 	if err != nil {
 		return fmt.Errorf("cannot open log %q: %w", path, err)
 	}
-	n.store = &store{BoltStore: bolt, opened: time.Now()}
+	n.store = newStore(n.o.onDisk(bolt))
 	n.snaps, err = raft.NewFileSnapshotStoreWithLogger(n.o.DataDir, snapshotsKept, n.raftLogger())
 	if err != nil {
 		n.closeStores()
@@ -142,7 +124,7 @@ func (n *Node) startRaft() error {
 	if err != nil {
 		return fmt.Errorf("cannot make the log's cache: %w", err)
 	}
-	r, err := raft.NewRaft(config, &fsm{n: n}, cache, n.store, n.snaps, n.trans)
+	r, err := n.newRaft(config, cache)
 	if err != nil {
 		return fmt.Errorf("cannot start raft on %q: %w", n.o.DataDir, err)
 	}
@@ -151,25 +133,21 @@ func (n *Node) startRaft() error {
 	return nil
 }
 
+// newRaft is raft.NewRaft without its panic when the term cannot be written.
+func (n *Node) newRaft(config *raft.Config, log raft.LogStore) (r *raft.Raft, err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			err = fmt.Errorf("%v", fault)
+		}
+	}()
+	n.store.born.Store(false)
+	return raft.NewRaft(config, &fsm{n: n}, log, n.store, n.snaps, n.trans)
+}
+
 func (n *Node) firstConfiguration() raft.Configuration {
 	var c raft.Configuration
 	for _, p := range n.o.Peers {
 		c.Servers = append(c.Servers, raft.Server{ID: raft.ServerID(p.Name), Address: raft.ServerAddress(p.Address)})
 	}
 	return c
-}
-
-// checkDisk ends the process of a leader whose disk hangs, so that another one can be elected. It is called with every
-// heartbeat and returns for how many in a row the same write has been too long: one look is not enough, since the process
-// may just have been thawed in the middle of a write.
-func (n *Node) checkDisk(before int) int {
-	since := n.store.writing.Load()
-	took := time.Since(n.store.opened) - time.Duration(since)
-	if since == 0 || took < diskTimeout || n.term.Load() == nil {
-		return 0
-	}
-	if before >= 2 {
-		n.fail(fmt.Errorf("cannot go on as leader: a write to %q has taken %s; check the disk", filepath.Join(n.o.DataDir, logFile), took.Round(time.Second)))
-	}
-	return before + 1
 }

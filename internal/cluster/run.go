@@ -10,16 +10,25 @@ import (
 )
 
 // Run takes part in the cluster until ctx ends, then hands leadership over, stops in order and returns nil. It returns an
-// error if this watcher cannot go on: its disk hangs, raft is stuck, or it cannot be stopped within bounds. The process
-// should then end and be started again.
+// error if this watcher cannot go on: it had to sit out and its disk is good again (ErrDiskBack), raft is stuck, or it
+// cannot be stopped within bounds. The process should then end and be started again.
 func (n *Node) Run(ctx context.Context) error {
 	// The work outlives ctx by the hand-over.
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	n.spawn(func() { n.gate.serve(work) })
+	var beside sync.WaitGroup
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	beside.Go(func() { n.watchSpace(life) })
+	defer beside.Wait()
+	defer end()
 
 	err := n.takePart(ctx, work)
 	stop()
+	if fault, ok := err.(diskFault); ok {
+		n.hangUp()
+		err = n.sitOut(ctx, fault)
+	}
 	if closing := n.close(); err == nil {
 		err = closing
 	}
@@ -42,6 +51,8 @@ func (n *Node) takePart(ctx, work context.Context) error {
 	case <-ctx.Done():
 		n.handOver()
 		return nil
+	case err := <-n.store.fault:
+		return diskFault{err}
 	case err := <-n.fatal:
 		return err
 	}
@@ -144,7 +155,7 @@ func (n *Node) handOver() {
 	if t == nil {
 		return
 	}
-	t.giveWay("stopping")
+	t.giveWay(farewell{reason: "stopping"})
 	timer := time.NewTimer(stopTimeout)
 	defer timer.Stop()
 	select {
@@ -154,12 +165,11 @@ func (n *Node) handOver() {
 	}
 }
 
-// close stops raft, the transport and every goroutine, and gives back the directory and the port.
-func (n *Node) close() error {
+// hangUp tells raft to stop and closes every connection: from here on nothing of this watcher reaches the others.
+func (n *Node) hangUp() {
 	n.stopping.Store(true)
-	var stopped raft.Future
-	if r := n.raft.Load(); r != nil {
-		stopped = r.Shutdown() // only the first Shutdown's future waits
+	if r := n.raft.Load(); r != nil && n.stopped == nil {
+		n.stopped = r.Shutdown() // only the first Shutdown's future waits
 	}
 	if n.trans != nil {
 		n.trans.CloseStreams()
@@ -168,11 +178,16 @@ func (n *Node) close() error {
 	n.gate.close()
 	n.closePeers()
 	n.view.Load().end()
+}
+
+// close stops raft, the transport and every goroutine, and gives back the directory and the port.
+func (n *Node) close() error {
+	n.hangUp()
 	err := within(stopTimeout, "raft", func() error {
-		if stopped == nil {
+		if n.stopped == nil {
 			return nil
 		}
-		return stopped.Error()
+		return n.stopped.Error()
 	})
 	close(n.down)
 	if e := within(stopTimeout, "the cluster's goroutines", func() error { n.joinAll(); return nil }); err == nil {

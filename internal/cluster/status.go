@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -15,8 +16,9 @@ type Status struct {
 	AppliedIndex uint64
 	LastContact  time.Duration // since a quorum was last known to be in contact
 	HasQuorum    bool
-	Leads        bool   // this watcher leads and its term is open
-	Waiting      string // why this watcher does not take part yet; empty: it does
+	Leads        bool          // this watcher leads and its term is open
+	Waiting      string        // why this watcher does not take part, or not yet; empty: it does
+	Behind       time.Duration // how long it has heard of a commit that it has not applied; 0: it has all that it heard of
 	Peers        []PeerStatus
 }
 
@@ -43,6 +45,9 @@ func (n *Node) Status() Status {
 	st.AppliedIndex = s.Index
 	if r := n.raft.Load(); r != nil {
 		st.Term, st.CommitIndex, st.AppliedIndex = r.CurrentTerm(), r.CommitIndex(), r.AppliedIndex()
+	}
+	if m, r := n.behind.Load(), n.raft.Load(); m != nil && r.AppliedIndex() < m.index {
+		st.Behind = time.Since(m.since)
 	}
 	st.HasQuorum = st.Leader != "" && !isolated
 	t := n.term.Load()
@@ -137,4 +142,34 @@ func (n *Node) noteCommit(index uint64) {
 		return
 	}
 	n.behind.Store(&commitMark{index: index, since: time.Now()})
+}
+
+// Stuck says what of this watcher has not moved for longer than limit though it should: a write to the log, or the state
+// machine. Empty: nothing. What has been told to rest is not stuck.
+func (n *Node) Stuck(limit time.Duration) string {
+	if took := n.store.hanging(); took > limit {
+		return fmt.Sprintf("a write to the log has taken %s", took.Round(time.Second))
+	}
+	if n.stopping.Load() {
+		return ""
+	}
+	if behind := n.applying(time.Now()); behind > limit {
+		return fmt.Sprintf("committed entries have not been applied for %s", behind.Round(time.Second))
+	}
+	return ""
+}
+
+// applying is how long the state machine has stood at one index although raft knows of later commits.
+func (n *Node) applying(now time.Time) time.Duration {
+	r := n.raft.Load()
+	if r == nil {
+		return 0
+	}
+	applied := r.AppliedIndex()
+	last := n.applied.Load()
+	if last == nil || last.index != applied || r.CommitIndex() <= applied {
+		n.applied.Store(&commitMark{index: applied, since: now})
+		return 0
+	}
+	return now.Sub(last.since)
 }

@@ -24,7 +24,7 @@ func (r *reader) action(v value, method string) failover.Action {
 	m := v.mapping()
 	http, hasHTTP := m.get("http")
 	exec, hasExec := m.get("exec")
-	m.refuse("webhook", "webhooks are for notifications, which are not built yet; use http")
+	m.refuse("webhook", "webhooks are for notifications, under notify; use http")
 	if hasHTTP {
 		h := http.mapping()
 		request := r.http(h, method)

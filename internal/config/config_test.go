@@ -150,6 +150,7 @@ func checkFull(t *testing.T, f *File) {
 	checkShop(t, f.Policy.Groups[2])
 	missing := []string{
 		"/nonexistent/maintenance", "/nonexistent/shop-db", filepath.Join(dir, "announce"), filepath.Join(dir, "main.headers"),
+		filepath.Join(dir, "hook.url"), filepath.Join(dir, "page"),
 	}
 	slices.Sort(missing) // where the checkout lies decides which come first
 	equal(t, "missing", f.Missing, missing)
@@ -200,6 +201,7 @@ func checkShop(t *testing.T, g failover.Group) {
 		Before: []failover.Action{{HTTP: &failover.HTTP{Method: "POST", URL: "http://127.0.0.1/before"}}},
 		After:  []failover.Action{{Exec: []string{"./announce"}}},
 	})
+	equal(t, "notify", g.Notify, []failover.Action{{Webhook: &failover.Webhook{URLFile: "hook.url"}}, {Exec: []string{"./page", "night"}}})
 	equal(t, "untouched step", g.Steps[failover.StepVerify].Timeout, 30*time.Second)
 }
 

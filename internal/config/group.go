@@ -68,7 +68,9 @@ func (r *reader) group(v value, name, zone string) failover.Group {
 	if steps, ok := m.get("steps"); ok {
 		steps.steps(g.Steps, apps)
 	}
-	m.refuse("notify", "notifications are not built yet; leave the key out")
+	if notify, ok := m.get("notify"); ok {
+		g.Notify = r.notify(notify)
+	}
 	m.done()
 	return g
 }

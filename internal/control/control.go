@@ -49,6 +49,7 @@ type Local struct {
 	HasQuorum    bool
 	NoQuorumFor  time.Duration // how long HasQuorum has been false; 0: unknown
 	Stuck        string        // why the log is not applied, though there is something to apply; empty: it is
+	Behind       string        // why this watcher does not follow the log, restart or not; empty: it does
 	Isolated     bool          // no contact with a quorum, or applied too far behind, for longer than its bound
 	CatchingUp   bool          // it has not reached yet what was committed when it started; its name server answers what it did before
 	FileDiffers  bool          // its file proposes another policy than the one in force

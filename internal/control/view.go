@@ -130,6 +130,9 @@ func automationView(s *failover.State, l Local, p *failover.Group, g *failover.G
 // cutOff is the evidence that only this watcher has: the state cannot say that nothing reaches the log any more, since
 // that would have to be in the log.
 func cutOff(l Local) string {
+	if l.Behind != "" {
+		return l.Watcher + " " + l.Behind
+	}
 	return l.Watcher + " has no contact with a majority of the watchers; what it shows is the last that it heard"
 }
 
@@ -250,9 +253,12 @@ func warnings(s *failover.State, l Local, p *failover.Group, g client.Group, now
 		if e := watcherExpiry(m, l); e != nil && e.Sub(now) < watcherSoon {
 			warn(warnCertificate, "the certificate of watcher %s ends at %s; the others will then refuse it", m.Name, e.UTC().Format(time.RFC3339))
 		}
-	}
-	if l.LowDisk != "" {
-		warn(warnLowDisk, "%s: %s", l.Watcher, l.LowDisk)
+		switch {
+		case m.Name == l.Watcher && l.LowDisk != "":
+			warn(warnLowDisk, "%s: %s", l.Watcher, l.LowDisk)
+		case m.Name != l.Watcher && m.About.LowDisk:
+			warn(warnLowDisk, "%s is running out of disk space", m.Name)
+		}
 	}
 	return list
 }

@@ -255,6 +255,9 @@ func TestWarnings(t *testing.T) {
 			s.Members = append(s.Members, failover.Member{Name: "w2", About: failover.About{Differs: true}})
 		}, []string{warnFileDiffers}},
 		{"disk", func(_ *failover.State, l *Local) { l.LowDisk = "1 MiB left" }, []string{warnLowDisk}},
+		{"another watcher's disk", func(s *failover.State, _ *Local) {
+			s.Members = append(s.Members, failover.Member{Name: "w2", About: failover.About{LowDisk: true}})
+		}, []string{warnLowDisk}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s, l, now := stateInFailover()

@@ -87,6 +87,8 @@ func notReady(s *failover.State, l Local) string {
 	switch {
 	case l.Stuck != "":
 		return l.Stuck
+	case l.Behind != "":
+		return l.Behind
 	case l.Leader == "":
 		return "no contact with a leader"
 	case l.Isolated:

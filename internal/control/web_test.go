@@ -70,6 +70,7 @@ func TestHealthEndpoints(t *testing.T) {
 		{"catching up", func(l *control.Local) { l.CatchingUp = true }, 200, 503, "catching up with the cluster after the start"},
 		{"isolated", func(l *control.Local) { l.Isolated = true }, 200, 503, "no contact with a quorum"},
 		{"behind", func(l *control.Local) { l.CommitIndex = 99 }, 200, 503, "of 99 entries"},
+		{"behind", func(l *control.Local) { l.Behind = "its log has stood still at 7 for 10s" }, 200, 503, "stood still at 7"},
 		{"stuck", func(l *control.Local) { l.Stuck = "nothing applied for 1m" }, 503, 503, "nothing applied for 1m"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/watchover-ha/watchover/internal/cluster"
 	"github.com/watchover-ha/watchover/internal/control"
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
@@ -42,11 +43,15 @@ func (b backend) Local() control.Local {
 	if !l.HasQuorum {
 		l.NoQuorumFor = since
 	}
+	if space := d.node.Space(); space.Low {
+		l.LowDisk = fmt.Sprintf("%s in %s", space, file.Watcher.DataDir)
+	}
+	l.Behind = behind(status)
 	if state.Policy != nil {
 		l.Isolated = isolated && since >= state.Policy.Zone.Isolation.After
 		l.FileDiffers = !state.Policy.Equal(&file.Policy)
 		b.databases(&l, state)
-		if since >= stuckAfter && status.CommitIndex > status.AppliedIndex {
+		if status.Waiting == "" && since >= stuckAfter && status.CommitIndex > status.AppliedIndex {
 			l.Stuck = fmt.Sprintf("applied up to %d of %d for %s", status.AppliedIndex, status.CommitIndex, since.Round(time.Second))
 		}
 	}
@@ -67,6 +72,17 @@ func (b backend) Local() control.Local {
 		l.Certificates = append(l.Certificates, control.Certificate{Name: c.Group + "/" + c.App + "/" + c.Probe, Expires: c.Expires})
 	}
 	return l
+}
+
+// behind is why this watcher's log does not follow the leader's; empty: it does.
+func behind(s cluster.Status) string {
+	switch {
+	case s.Waiting != "":
+		return "takes no part: " + s.Waiting
+	case s.Behind >= stuckAfter:
+		return fmt.Sprintf("hears the leader, but its log has stood still at %d for %s", s.CommitIndex, s.Behind.Round(time.Second))
+	}
+	return ""
 }
 
 func (b backend) databases(l *control.Local, state *failover.State) {

@@ -20,6 +20,7 @@ import (
 	"github.com/watchover-ha/watchover/internal/control"
 	"github.com/watchover-ha/watchover/internal/guard"
 	"github.com/watchover-ha/watchover/internal/nameserver"
+	"github.com/watchover-ha/watchover/internal/notify"
 	"github.com/watchover-ha/watchover/internal/probe"
 	"github.com/watchover-ha/watchover/internal/switchover"
 	"github.com/watchover-ha/watchover/pkg/failover"
@@ -30,6 +31,7 @@ type Options struct {
 	ConfigPath string
 	Version    string
 	Log        zerolog.Logger
+	Manager    Manager // nil: there is none
 }
 
 // Daemon is one watcher.
@@ -44,6 +46,8 @@ type Daemon struct {
 	prober   *probe.Prober
 	observer *switchover.Observer
 	runner   *switchover.Runner
+	notifier *notify.Notifier
+	pagers   *guard.Guard // of notifications' programs: those of switchovers must not wait for a place behind them
 	dns      *nameserver.Server
 	voice    *voice
 	control  *control.Server
@@ -81,6 +85,8 @@ func (d *Daemon) build(f *config.File) error {
 	hands := switchover.Options{Watcher: f.Watcher.Name, Dir: f.Dir, Run: d.program, Log: d.part("switchover"), UpSince: d.desk.upSince}
 	d.runner = switchover.New(hands)
 	d.observer = switchover.NewObserver(hands, d.desk.sighted)
+	d.pagers = guard.New(guard.Options{Log: d.part("guard")})
+	d.notifier = notify.New(notify.Options{Watcher: f.Watcher.Name, Dir: f.Dir, Run: d.pagerProgram, Log: d.part("notify")})
 	var err error
 	if d.prober, err = probe.New(probe.Options{
 		Watcher: f.Watcher.Name, Dir: f.Dir, Exec: d.probeProgram, OnChange: d.desk.verdict, OnFirstFailure: d.desk.firstFailure,
@@ -140,7 +146,11 @@ const abortRetry = 200 * time.Millisecond
 // lead is what this watcher does beside everything else while it leads.
 func (d *Daemon) lead(ctx context.Context, l cluster.Leadership) {
 	d.abortStale(ctx, l)
-	d.runner.Lead(ctx, leading{Node: d.node, l: l})
+	journal := leading{Node: d.node, l: l}
+	var telling sync.WaitGroup
+	telling.Go(func() { d.notifier.Lead(ctx, bound{journal}) })
+	d.runner.Lead(ctx, journal)
+	telling.Wait()
 }
 
 // abortStale takes back switchovers that a person asked for long ago and that nobody has begun. The clocks may differ; a
@@ -185,8 +195,17 @@ type leading struct {
 	l cluster.Leadership
 }
 
+func (l leading) GiveWay(reason string, to ...string) { l.l.GiveWay(reason, to...) }
+
 func (l leading) Begin(c failover.Command) func(context.Context) (failover.Result, error) {
 	return l.l.ProposeAsync(c)
+}
+
+// bound is the journal as the notifier sees it: what it proposes is of this term or nothing.
+type bound struct{ leading }
+
+func (b bound) Propose(ctx context.Context, c failover.Command) (failover.Result, error) {
+	return b.l.Propose(ctx, c)
 }
 
 // Run watches until ctx ends or a part fails. Parts are stopped in the reverse order of what they need: first nobody can
@@ -203,9 +222,14 @@ func (d *Daemon) Run(ctx context.Context) error {
 	if d.web != nil {
 		parts.add("http", d.web.Serve)
 	}
+	if d.o.Manager != nil {
+		c := &clerk{d: d, log: d.part("manager")}
+		parts.add("service manager", c.run)
+	}
 	err := parts.run(ctx, d.log)
 	d.probing.Close()
 	d.guard.Close()
+	d.pagers.Close()
 	d.log.Info().Dur("after", time.Since(d.start)).Msg("watcher has stopped")
 	return err
 }
@@ -229,6 +253,9 @@ func (d *Daemon) release() error {
 			g.Close()
 		}
 	}
+	if d.pagers != nil {
+		d.pagers.Close()
+	}
 	return errors.Join(errs...)
 }
 
@@ -243,6 +270,12 @@ func (d *Daemon) configured() *config.File {
 // program runs an action, hook or database program under the guard.
 func (d *Daemon) program(ctx context.Context, p switchover.Process) ([]byte, int, error) {
 	r, err := d.guard.Run(ctx, guard.Command{Argv: p.Argv, Env: p.Env, Dir: p.Dir, Stdin: p.Stdin})
+	return r.Output, r.ExitCode, err
+}
+
+// pagerProgram runs a program of notifications.
+func (d *Daemon) pagerProgram(ctx context.Context, p notify.Process) ([]byte, int, error) {
+	r, err := d.pagers.Run(ctx, guard.Command{Argv: p.Argv, Env: p.Env, Dir: p.Dir, Stdin: p.Stdin})
 	return r.Output, r.ExitCode, err
 }
 

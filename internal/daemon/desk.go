@@ -19,6 +19,7 @@ const lookAgain = 30 * time.Second
 type desk struct {
 	d     *Daemon
 	news  chan struct{} // one slot: something is to be reported
+	asked chan struct{} // taken by run between two looks, as a sign that it goes on
 	found uint64        // last index of the log when this process began; of run alone
 	// compared is what noteFile last looked at; of run alone.
 	compared struct {
@@ -39,7 +40,7 @@ type appName struct{ group, app string }
 
 func newDesk(d *Daemon) *desk {
 	return &desk{
-		d: d, news: make(chan struct{}, 1), verdicts: map[appName]probe.Verdict{}, sights: map[appName]switchover.Sight{},
+		d: d, news: make(chan struct{}, 1), asked: make(chan struct{}), verdicts: map[appName]probe.Verdict{}, sights: map[appName]switchover.Sight{},
 		revisions: map[appName]uint64{}, up: map[appName]time.Time{}, failing: map[string]string{}, about: failover.About{Version: d.o.Version},
 	}
 }
@@ -70,6 +71,7 @@ func (k *desk) run(ctx context.Context) error {
 			k.noteWriters(state)
 			told = k.tell(state, told)
 		}
+		k.noteDisk(k.d.node.Space().Low)
 		k.report()
 		if recheck == nil && k.anyFails() {
 			recheck = time.After(time.Second)
@@ -81,6 +83,7 @@ func (k *desk) run(ctx context.Context) error {
 		case <-current:
 			current = nil // once is enough
 		case <-k.news:
+		case <-k.asked:
 		case <-files.C:
 			targets = ""
 			k.d.lookAtTrust(time.Now())
@@ -328,6 +331,27 @@ func (k *desk) noteMissing(p *failover.Policy) {
 	}
 }
 
+// noteDisk has the others told when this watcher's disk runs out of space.
+func (k *desk) noteDisk(low bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.about.LowDisk = low
+}
+
+// looksUp reports whether run goes on.
+func (k *desk) looksUp(ctx context.Context) bool {
+	timer := time.NewTimer(deskPatience)
+	defer timer.Stop()
+	select {
+	case k.asked <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return true // nobody is to be judged while all stop
+	case <-timer.C:
+		return false
+	}
+}
+
 // noteFile compares this watcher's file with the policy in force, when either has changed: in a switchover states come fast.
 func (k *desk) noteFile(state *failover.State) {
 	file := k.d.configured()
@@ -352,7 +376,7 @@ func (k *desk) tell(state *failover.State, told uint64) uint64 {
 		}
 		line := k.d.log.Info()
 		switch e.Type {
-		case "halted", "blocked", "undo_kept", "marked", "step_failed", "refused":
+		case "halted", "blocked", "undo_kept", "marked", "step_failed", "refused", "low_disk":
 			line = k.d.log.Warn()
 		}
 		line = line.Str("event", e.Type).Uint64("seq", e.Seq)

@@ -81,6 +81,16 @@ func (d *Daemon) propose(ctx context.Context, c failover.Command) (failover.Resu
 // watchover apply. A file with faults changes nothing, and a proposal that fails leaves it possible to correct the file and
 // send the signal again. The certificates are read again by themselves, whatever the file is like.
 func (d *Daemon) Reload() {
+	if m := d.o.Manager; m != nil {
+		if err := m.Reloading(); err != nil {
+			d.log.Warn().Err(err).Msg("the service manager does not listen")
+		}
+		defer func() { _ = m.Ready() }() // if it did not listen before, nothing is new
+	}
+	d.reload()
+}
+
+func (d *Daemon) reload() {
 	file, err := loadConfig(d.o.ConfigPath, checks())
 	if err != nil {
 		d.reloadTrust(d.configured())

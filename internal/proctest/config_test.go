@@ -18,7 +18,7 @@ func (c *cluster) config(watcher string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `watcher:
   name: %[1]s
-  data_dir: %[2]s/%[1]s
+  data_dir: %[4]s
   socket: %[2]s/%[1]s.sock
   dns_listen: ["%[3]s"]
   http_listen: ""
@@ -26,7 +26,7 @@ func (c *cluster) config(watcher string) string {
 cluster:
   name: test
   watchers:
-`, watcher, c.dir, c.dnsAddress(watcher))
+`, watcher, c.dir, c.dnsAddress(watcher), orElse(s.dataDir[watcher], c.path(watcher)))
 	for i, name := range names {
 		fmt.Fprintf(&b, "    %s: {address: \"127.0.0.1:%d\", dns: [127.0.0.%d]}\n", name, c.base+8+i, i+1)
 	}
@@ -49,6 +49,9 @@ cluster:
 			setting += fmt.Sprintf(", before: [{exec: [%[1]s, hook, %[2]s, before]}], after: [{exec: [%[1]s, hook, %[2]s, after]}]", stageBinary, c.dir)
 		}
 		fmt.Fprintf(&b, "      %s: {%s}\n", step, setting)
+	}
+	if s.notify != "" {
+		fmt.Fprintf(&b, "    notify: %s\n", s.notify)
 	}
 	return b.String()
 }

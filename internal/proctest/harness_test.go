@@ -36,6 +36,9 @@ type settings struct {
 	web       map[string]string // app: base URL of its maintenance switch, if not its own
 	probePath string            // of main; default /healthz
 	tls       bool              // the watchers speak TLS
+	notify    string            // list of targets; default none
+	stall     map[string]string // by watcher: a file as long as which exists its disk hangs; of the crash binary
+	dataDir   map[string]string // by watcher, if not beside its file
 }
 
 // cluster is three watchers, two apps and their directory. Its methods fail the test when something cannot be done.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -78,7 +79,11 @@ func (c *cluster) thaw(watchers ...string) {
 
 func (c *cluster) startWatcher(name string) {
 	c.t.Helper()
-	p := c.start(name+".log", c.settings.env, orElse(c.settings.watcher, watcherBinary), "run", "--config", c.configPath(name))
+	env := c.settings.env
+	if file := c.settings.stall[name]; file != "" {
+		env = append(slices.Clone(env), "WATCHOVER_TEST_STALL="+file)
+	}
+	p := c.start(name+".log", env, orElse(c.settings.watcher, watcherBinary), "run", "--config", c.configPath(name))
 	must(c.t, os.WriteFile(c.path(name+".pid"), fmt.Append(nil, p.cmd.Process.Pid), 0o600))
 	c.watchers[name] = p
 }

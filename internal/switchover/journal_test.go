@@ -3,6 +3,7 @@ package switchover
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"time"
 
@@ -22,6 +23,7 @@ type fakeJournal struct {
 	at      []time.Duration
 	queue   chan queued
 	ends    sync.WaitGroup
+	gaveWay []string // reasons, each with those that were named
 }
 
 type queued struct {
@@ -67,6 +69,12 @@ func (j *fakeJournal) Watch() <-chan struct{} {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.next
+}
+
+func (j *fakeJournal) GiveWay(reason string, to ...string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.gaveWay = append(j.gaveWay, reason+" -> "+strings.Join(to, ","))
 }
 
 func (j *fakeJournal) Begin(c failover.Command) func(context.Context) (failover.Result, error) {

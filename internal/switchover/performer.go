@@ -3,6 +3,7 @@ package switchover
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -20,6 +21,8 @@ const (
 	refusedPause = time.Second
 	// farewell bounds what an old leader spends on telling the new one that its hands are still.
 	farewell = 2 * time.Second
+	// giveWayPause is how long an act waits for the leader that was asked for to be found: some elections.
+	giveWayPause = 2 * time.Second
 )
 
 // performer runs one group's switchovers. All its fields belong to the goroutine of run; attempts are goroutines that
@@ -36,6 +39,7 @@ type performer struct {
 	since    time.Time        // of the oldest of them
 	sent     []proposal       // answer not yet in
 	retryAt  time.Time        // not before this are outcomes proposed again that could not be
+	asked    bool             // for another leader; once is enough
 
 	proposals uint64
 	pause     map[failover.Task]time.Time
@@ -129,7 +133,7 @@ func (p *performer) launch(ctx context.Context, state *failover.State) (again ti
 		if p.running[task] != nil {
 			continue
 		}
-		if wait := max(p.foreign(state, task), time.Until(p.pause[task])); wait > 0 {
+		if wait := max(p.foreign(state, task), p.elsewhere(state, task), time.Until(p.pause[task])); wait > 0 {
 			if again == 0 || wait < again {
 				again = wait
 			}
@@ -201,6 +205,22 @@ func (p *performer) recall(state *failover.State) {
 			a.cancel()
 		}
 	}
+}
+
+// elsewhere asks for another leader if this watcher cannot reach the app that is to be acted on, though the quorum finds it
+// well: those who reach it have better hands. It returns how long to wait for that; then this watcher tries all the same.
+func (p *performer) elsewhere(state *failover.State, task failover.Task) time.Duration {
+	if p.asked || task.Work == failover.WorkAfter || task.Step == failover.StepSwitchDNS || task.Step == failover.StepVerify {
+		return 0
+	}
+	to := state.BetterPlaced(p.r.opts.Watcher, p.group, task.App)
+	if len(to) == 0 {
+		return 0
+	}
+	p.asked = true
+	p.pause[task] = time.Now().Add(giveWayPause)
+	p.journal.GiveWay(fmt.Sprintf("%s of group %s, which %s is due on, cannot be reached from here; others find it up", task.App, task.Group, task.Step), to...)
+	return giveWayPause
 }
 
 func (p *performer) flushIn() time.Duration {

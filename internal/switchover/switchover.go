@@ -27,6 +27,8 @@ type Journal interface {
 	Begin(failover.Command) func(context.Context) (failover.Result, error)
 	// Propose sends a command to whoever leads and waits.
 	Propose(context.Context, failover.Command) (failover.Result, error)
+	// GiveWay asks for leadership to be handed to one of the watchers named. It does not wait, and it may come to nothing.
+	GiveWay(reason string, to ...string)
 }
 
 // Program runs one program to its end or to the context's deadline and returns the last bytes of its output.

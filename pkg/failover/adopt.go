@@ -161,6 +161,7 @@ func (s *State) adoptGroup(p, old *Group) {
 		g = &GroupState{Name: p.Name, Active: p.Apps[0].Name, Writer: p.Apps[0].Name, Apps: map[string]*AppState{}, History: []*Switchover{}, Blockers: []Blocker{}}
 		s.Groups[p.Name] = g
 	}
+	g.Notified = cursors(g.Notified, p.Notify, s.EventSeq)
 	for name := range g.Apps {
 		if p.App(name) == nil {
 			delete(g.Apps, name)

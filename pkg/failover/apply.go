@@ -66,6 +66,8 @@ func (s *State) perform(c *Command) Result {
 		return s.resume(c.Resume, c.By)
 	case c.Journal != nil:
 		return s.journal(c.Journal)
+	case c.Told != nil:
+		return s.tell(c.Told)
 	}
 	return refuse(CodeInvalid, "empty", "the command carries nothing that this version knows")
 }
@@ -128,10 +130,23 @@ func (s *State) report(c *Reports) Result {
 		if ok && newer(about.Boot, about.Seq, m.About.Boot, m.About.Seq) {
 			about.Missing = about.Missing[:min(len(about.Missing), maxMissing)]
 			about.Version = cut(about.Version, maxText)
+			s.noteDisk(m, about.LowDisk)
 			m.About = about
 		}
 	}
 	return Result{Accepted: true}
+}
+
+// noteDisk announces that a watcher's disk begins or ceases to run out of space.
+func (s *State) noteDisk(m *Member, low bool) {
+	if low == m.About.LowDisk {
+		return
+	}
+	text := m.Name + " is running out of disk space"
+	if !low {
+		text = m.Name + " has enough disk space again"
+	}
+	s.event("low_disk", "", "", text, map[string]string{"watcher": m.Name, "low": fmt.Sprint(low)})
 }
 
 func (s *State) takeReport(r Report) {
@@ -259,6 +274,9 @@ func (r Result) hint(text string) Result { r.Hint = text; return r }
 
 func (s *State) event(kind, group, app, text string, data map[string]string) {
 	s.EventSeq++
+	if len(s.Events) == eventsKept {
+		s.lose(&s.Events[0])
+	}
 	s.Events = appendBounded(s.Events, eventsKept, Event{Seq: s.EventSeq, Time: s.Time, Type: kind, Group: group, App: app, Text: text, Data: data})
 }
 

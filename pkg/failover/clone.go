@@ -5,8 +5,8 @@ import (
 	"unicode/utf8"
 )
 
-// clone returns a state whose groups may be changed without touching the original. Reports, holds, pauses, events and
-// ended switchovers are never changed in place, so they are shared.
+// clone returns a state whose groups may be changed without touching the original. Reports, holds, pauses, events,
+// cursors and ended switchovers are never changed in place, so they are shared.
 func (s *State) clone() *State {
 	n := *s
 	n.Members = append([]Member(nil), s.Members...)

@@ -29,6 +29,7 @@ type Command struct {
 	Pause     *PauseOrder `json:"pause,omitempty"`
 	Resume    *GroupOrder `json:"resume,omitempty"`
 	Journal   *Journal    `json:"journal,omitempty"`
+	Told      *Told       `json:"told,omitempty"`
 }
 
 // Init is the first entry of an empty cluster.

@@ -58,7 +58,12 @@ func (s *State) refreshApp(g *GroupState, p *Group, a *AppState) {
 	health := s.health(p, a)
 	if health != a.Health {
 		a.Health, a.HealthSince = health, s.Time
-		s.event("health", g.Name, a.Name, fmt.Sprintf("%s is %s by quorum", a.Name, health), map[string]string{"health": string(health)})
+		data := map[string]string{"health": string(health)}
+		if a.Down {
+			data["was"] = string(HealthDown)
+		}
+		s.event("health", g.Name, a.Name, fmt.Sprintf("%s is %s by quorum", a.Name, health), data)
+		a.Down = health == HealthDown || a.Down && health != HealthUp
 	}
 	a.Maintenance = s.maintenance(a)
 	if a.Maintenance != SwitchUnknown {

@@ -181,7 +181,7 @@ func (s *State) halt(g *GroupState, w *Switchover, step *Step) {
 	if w.Result != ResultHalted {
 		w.Result = ResultHalted
 		s.event("halted", g.Name, step.App, fmt.Sprintf("switchover %d of %s cannot go on by itself: %s on %s: %s", w.ID, g.Name, step.Name, step.App, step.Error),
-			map[string]string{"step": string(step.Name), "error": step.Error})
+			map[string]string{"switchover": fmt.Sprint(w.ID), "step": string(step.Name), "error": step.Error})
 	}
 }
 

@@ -37,6 +37,7 @@ func drawPlot(t *rapid.T) plot {
 	p.database = rapid.Bool().Draw(t, "database")
 	p.noMaintenance = rapid.SampledFrom([][]string{nil, nil, {"main"}, {"standby", "b"}, {"all"}}).Draw(t, "without maintenance")
 	p.tries = rapid.IntRange(0, 2).Draw(t, "tries")
+	p.pagers = rapid.SampledFrom([][]string{nil, {"a"}, {"a", "b"}}).Draw(t, "pagers")
 	p.rules.Quorum = rapid.SampledFrom([]int{0, 0, 0, 1, 2, 4}).Draw(t, "quorum")
 	p.rules.ConfirmFor = rapid.SampledFrom([]time.Duration{0, 0, time.Second}).Draw(t, "confirm")
 	p.rules.Cooldown = rapid.SampledFrom([]time.Duration{0, time.Minute}).Draw(t, "cooldown")
@@ -121,7 +122,7 @@ func (r *random) work(group string, outcome Outcome) {
 }
 
 func (r *random) step() {
-	kinds := []func(){r.report, r.report, r.report, r.runner, r.runner, r.runner, r.runner, r.timer, r.timer, r.about, r.heard, r.order, r.order, r.policy, r.hostile, r.outage, r.outage}
+	kinds := []func(){r.report, r.report, r.report, r.runner, r.runner, r.runner, r.runner, r.timer, r.timer, r.about, r.heard, r.order, r.order, r.policy, r.tell, r.hostile, r.outage, r.outage}
 	kinds[rapid.IntRange(0, len(kinds)-1).Draw(r.T, "kind")]()
 }
 
@@ -285,7 +286,7 @@ func (r *random) order() {
 // policy proposes a changed policy, mostly to the revision in force.
 func (r *random) policy() {
 	p := r.plot
-	switch rapid.IntRange(0, 6).Draw(r.T, "change") {
+	switch rapid.IntRange(0, 7).Draw(r.T, "change") {
 	case 0:
 		p.probeURL = pick(r, "url", "healthz", "live")
 	case 1:
@@ -300,11 +301,25 @@ func (r *random) policy() {
 		p.noMaintenance = pick(r, "without maintenance", nil, []string{"all"}, []string{"main"})
 	case 6:
 		p.rules.ConfirmFor = pick(r, "confirm", 0, time.Second)
+	case 7:
+		p.pagers = pick(r, "pagers", nil, []string{"a"}, []string{"b", "c"}, []string{"a", "a"})
 	}
 	revision := pick(r, "revision", r.s.PolicyRevision, r.s.PolicyRevision, r.s.PolicyRevision, 0)
 	if r.apply(Command{SetPolicy: &SetPolicy{Revision: revision, Policy: p.policy()}}).Accepted {
 		r.plot = p
 	}
+}
+
+// tell is a notifier's entry, sometimes one that is late, early or for nobody.
+func (r *random) tell() {
+	group := r.aGroup()
+	a := pager(pick(r, "pager", "a", "b", "c"))
+	n, _ := r.s.NextNotice(group, a.Key())
+	told := Told{Group: group, Target: a.Key(), Seq: n.Seq, Lost: n.Lost}
+	if r.some("odd", 4) {
+		told.Seq, told.Lost = rapid.Uint64Range(0, r.s.EventSeq+2).Draw(r.T, "seq"), rapid.Uint64Range(0, 9).Draw(r.T, "lost")
+	}
+	r.apply(Command{Told: &told})
 }
 
 // hostile writes what no honest proposer would.

@@ -31,6 +31,9 @@ func (s *State) check() error {
 		if err := s.Groups[p.Name].check(p); err != nil {
 			return fmt.Errorf("group %s: %w", p.Name, err)
 		}
+		if err := s.checkCursors(s.Groups[p.Name], p); err != nil {
+			return fmt.Errorf("group %s: %w", p.Name, err)
+		}
 	}
 	return nil
 }

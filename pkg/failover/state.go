@@ -65,7 +65,8 @@ type About struct {
 	Differs bool          `json:"differs,omitempty"` // its file proposes another policy than the one in force
 	Served  uint64        `json:"served,omitempty"`  // index of the newest zone content that its name server answered
 	Missing []MissingFile `json:"missing,omitempty"`
-	Expires *time.Time    `json:"expires,omitempty"` // its certificate; nil: it has none
+	Expires *time.Time    `json:"expires,omitempty"`  // its certificate; nil: it has none
+	LowDisk bool          `json:"low_disk,omitempty"` // its data directory is running out of space
 }
 
 // MissingFile is a file that the policy names and a watcher does not have.
@@ -97,6 +98,7 @@ type GroupState struct {
 	Blockers   []Blocker         `json:"blockers"`
 	Counts     map[string]uint64 `json:"counts,omitempty"`   // ended switchovers by "kind/result", for ever rising
 	Switched   *Switched         `json:"switched,omitempty"` // the last change of the record
+	Notified   map[string]Cursor `json:"notified,omitempty"` // by Action.Key, one for each target of its notifications; replaced, never changed
 }
 
 // Outage lasts from the quorum's finding the active app down until it finds it up. Index is the entry with which the
@@ -138,6 +140,7 @@ type AppState struct {
 	Reports     map[string]*Report `json:"reports"`  // by watcher
 	Health      Health             `json:"health"`
 	HealthSince time.Time          `json:"health_since"`
+	Down        bool               `json:"down,omitempty"` // by quorum, since it was last up
 	Maintenance Switch             `json:"maintenance"`
 	NotReady    []Blocker          `json:"not_ready"`
 	Mark        *Mark              `json:"mark,omitempty"`    // to be kept fenced

@@ -44,7 +44,7 @@ func (s *State) open(g *GroupState, o opening) *Switchover {
 	w.AtRisk = s.atRisk(g, p, o.to)
 	g.Switchover = w
 	s.event("switchover_opened", g.Name, o.to, fmt.Sprintf("%s of %s from %s to %s: %s", o.kind.noun(), g.Name, w.From, w.To, w.Cause),
-		map[string]string{"kind": string(o.kind), "from": w.From, "to": w.To, "by": o.by, "epoch": fmt.Sprint(w.Epoch)})
+		map[string]string{"switchover": fmt.Sprint(w.ID), "kind": string(o.kind), "from": w.From, "to": w.To, "by": o.by, "epoch": fmt.Sprint(w.Epoch)})
 	return w
 }
 
@@ -342,7 +342,8 @@ func (s *State) close(g *GroupState, w *Switchover) {
 	g.History = appendBounded(g.History, HistoryKept, w)
 	g.count(w)
 	s.event("switchover_ended", g.Name, w.To, fmt.Sprintf("%s %d of %s: %s", w.Kind.noun(), w.ID, g.Name, w.Result),
-		map[string]string{"result": string(w.Result), "why": strings.Join(append(slices.Clone(w.Exceptions), w.Undoing), "; ")})
+		map[string]string{"switchover": fmt.Sprint(w.ID), "kind": string(w.Kind), "from": w.From, "to": w.To, "epoch": fmt.Sprint(w.Epoch),
+			"result": string(w.Result), "why": strings.Join(append(slices.Clone(w.Exceptions), w.Undoing), "; ")})
 }
 
 func (g *GroupState) count(w *Switchover) {

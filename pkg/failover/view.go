@@ -79,3 +79,24 @@ func (s *State) Switchover(group string, id uint64) *Switchover {
 	}
 	return nil
 }
+
+// BetterPlaced lists the watchers that find an app up which the given one finds down, if the quorum finds it up. Empty: the
+// given watcher is as good as any to act on it.
+func (s *State) BetterPlaced(watcher, group, app string) []string {
+	g := s.Groups[group]
+	if g == nil || g.Apps[app] == nil {
+		return nil
+	}
+	a := g.Apps[app]
+	own := a.Reports[watcher]
+	if a.Health != HealthUp || own == nil || own.Revision != a.Revision || own.Verdict != VerdictDown {
+		return nil
+	}
+	var list []string
+	for _, m := range s.Members {
+		if r := a.Reports[m.Name]; r != nil && r.Revision == a.Revision && r.Verdict == VerdictUp && s.IsFresh(m.Name) {
+			list = append(list, m.Name)
+		}
+	}
+	return list
+}

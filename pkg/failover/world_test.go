@@ -133,6 +133,7 @@ type plot struct {
 	tries         int
 	hooks         []string // "STEP:before" or "STEP:after"
 	address       string   // of the first app
+	pagers        []string // targets of notifications
 }
 
 func defaultPlot() plot {
@@ -169,6 +170,9 @@ func (p plot) group(name string) Group {
 			a.Database = &Database{Kind: "exec", Exec: &DatabaseExec{Role: []string{"role", owner, app}}}
 		}
 		g.Apps = append(g.Apps, a)
+	}
+	for _, name := range p.pagers {
+		g.Notify = append(g.Notify, pager(name))
 	}
 	return g
 }

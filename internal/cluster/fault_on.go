@@ -1,0 +1,38 @@
+//go:build crashpoints
+
+package cluster
+
+import (
+	"os"
+	"time"
+
+	"github.com/hashicorp/raft"
+)
+
+// stallFile names a file as long as which exists every write to the log hangs.
+const stallFile = "WATCHOVER_TEST_STALL"
+
+// faulty makes the disk hang when a test wants it to.
+func faulty(d disk) disk { return stalling{d} }
+
+type stalling struct{ disk }
+
+func (s stalling) StoreLogs(logs []*raft.Log) error {
+	stall()
+	return s.disk.StoreLogs(logs)
+}
+
+func (s stalling) SetUint64(key []byte, value uint64) error {
+	stall()
+	return s.disk.SetUint64(key, value)
+}
+
+func stall() {
+	file := os.Getenv(stallFile)
+	for file != "" {
+		if _, err := os.Stat(file); err != nil {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}

@@ -1,0 +1,68 @@
+package config
+
+import (
+	"slices"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
+)
+
+// maxTargets bounds the targets of one group's notifications: each has a place in the replicated state.
+const maxTargets = 16
+
+// notify reads whom a group's events are told.
+func (r *reader) notify(v value) []failover.Action {
+	var targets []failover.Action
+	if v.emptyList() {
+		v.fault("is empty; want a webhook or a program, or leave the key out")
+	}
+	for _, item := range v.list(maxTargets) {
+		a, ok := r.target(item)
+		if !ok {
+			continue
+		}
+		if slices.ContainsFunc(targets, func(b failover.Action) bool { return a.Key() == b.Key() }) {
+			item.fault("is given twice; each event would be told twice")
+			continue
+		}
+		targets = append(targets, a)
+	}
+	return targets
+}
+
+// target reads exactly one of webhook and exec; false: there is a fault in it.
+func (r *reader) target(v value) (failover.Action, bool) {
+	before := len(r.faults)
+	var a failover.Action
+	m := v.mapping()
+	webhook, hasWebhook := m.get("webhook")
+	exec, hasExec := m.get("exec")
+	m.refuse("http", "is for actions and hooks; a notification goes to a webhook: {webhook: {url_file: FILE}}")
+	if hasWebhook {
+		a.Webhook = &failover.Webhook{URLFile: webhook.urlFile()}
+	}
+	if hasExec {
+		a.Exec = exec.argv()
+	}
+	switch {
+	case hasWebhook && hasExec:
+		v.fault("want either webhook or exec, got both")
+	case !m.broken && len(m.keys) == 0:
+		v.fault("want webhook or exec, got neither")
+	}
+	m.done()
+	return a, len(r.faults) == before
+}
+
+// urlFile reads where a webhook's URL is. The URL itself is a password and stays out of the file, which is replicated.
+func (v value) urlFile() string {
+	var file string
+	m := v.mapping()
+	m.refuse("url", "a webhook's URL is a secret and stays out of the file: put it into one of its own and name that as url_file")
+	if _, ok := m.fields["url"]; !ok {
+		if f, ok := m.need("url_file", "the file that holds the webhook's URL"); ok {
+			file, _ = f.oneLine()
+		}
+	}
+	m.done()
+	return file
+}
