@@ -19,10 +19,10 @@ func TestSnapshotEnvelope(t *testing.T) {
 		t.Fatal(result)
 	}
 	var whole bytes.Buffer
-	if err := writeSnapshot(&whole, s); err != nil {
+	if err := WriteSnapshot(&whole, s); err != nil {
 		t.Fatal(err)
 	}
-	back, err := readSnapshot(bytes.NewReader(whole.Bytes()))
+	back, err := ReadSnapshot(bytes.NewReader(whole.Bytes()))
 	if err != nil || back.Hash() != s.Hash() {
 		t.Fatalf("read back: %v, %v", back, err)
 	}
@@ -38,7 +38,7 @@ func TestSnapshotEnvelope(t *testing.T) {
 		"claims minus 1": `{"format":1,"length":-1,"sha256":""}` + "\n",
 		"no header":      strings.Repeat("x", 2*maxHeader),
 	} {
-		if _, err := readSnapshot(strings.NewReader(damaged)); err == nil {
+		if _, err := ReadSnapshot(strings.NewReader(damaged)); err == nil {
 			t.Errorf("%s: read without an error", name)
 		}
 	}

@@ -47,6 +47,7 @@ func (s *Server) routes() http.Handler {
 	} {
 		mux.HandleFunc(pattern, notBuilt)
 	}
+	mux.HandleFunc("/v1/snapshot", s.snapshot)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, fail(client.CodeNotFound, "try GET /v1/status", "cannot find %s: there is no such path", r.URL.Path))
 	})

@@ -90,7 +90,7 @@ func (d *Daemon) build(f *config.File) error {
 	if d.dns, err = nameserver.New(nameserver.Options{Listen: f.Watcher.DNSListen, Log: d.part("nameserver"), Registerer: registry, Isolation: d.node.Isolation}); err != nil {
 		return err
 	}
-	if d.control, err = control.Listen(control.Options{Path: f.Watcher.Socket, Group: f.Watcher.SocketGroup, Operators: f.Watcher.Operators, Backend: backend{d}, Log: d.part("control")}); err != nil {
+	if d.control, err = control.Listen(control.Options{Path: f.Watcher.Socket, Group: f.Watcher.SocketGroup, Operators: f.Watcher.Operators, Backend: backend{d}, Snapshots: snapshots{}, Log: d.part("control")}); err != nil {
 		return err
 	}
 	if err := control.Register(registry, backend{d}); err != nil {
@@ -144,7 +144,11 @@ func (d *Daemon) abortStale(ctx context.Context, l cluster.Leadership) {
 
 func staleOrders(state *failover.State, now time.Time) (stale []*failover.Switchover) {
 	for _, name := range state.GroupNames() {
-		w := state.Groups[name].Switchover
+		g := state.Groups[name]
+		w := g.Switchover
+		if g.Unconfirmed != nil {
+			continue // a person decides about it with ack
+		}
 		if w.Open() && w.Untouched() && w.Kind != failover.KindFailover && now.Sub(w.StartedAt) >= staleOrder {
 			stale = append(stale, w)
 		}

@@ -27,7 +27,7 @@ const DefaultSocket = "/run/watchover/watchover.sock"
 const (
 	dialTimeout    = 5 * time.Second
 	requestTimeout = 20 * time.Second // the server gives an order 10 s to be committed
-	maxReply       = 32 << 20         // 100 switchovers with 4 KiB of output per step are about 4 MiB
+	maxReply       = 65 << 20         // 100 switchovers with 4 KiB of output per step are about 4 MiB; a snapshot may have 64 MiB
 )
 
 // ErrUnreachable says that no daemon answered on the socket.
@@ -110,7 +110,10 @@ func (c *Client) Do(ctx context.Context, method, path string, body any) (int, []
 
 func newRequest(ctx context.Context, method, path string, body any) (*http.Request, error) {
 	var reader io.Reader
-	if body != nil {
+	content := "application/json"
+	if file, ok := body.(File); ok {
+		reader, content = bytes.NewReader(file), "application/octet-stream"
+	} else if body != nil {
 		text, err := json.Marshal(body)
 		if err != nil {
 			return nil, fmt.Errorf("cannot encode request for %s: %w", path, err)
@@ -122,7 +125,7 @@ func newRequest(ctx context.Context, method, path string, body any) (*http.Reque
 		return nil, fmt.Errorf("cannot make request for %s: %w", path, err)
 	}
 	if body != nil {
-		request.Header.Set("Content-Type", "application/json")
+		request.Header.Set("Content-Type", content)
 	}
 	return request, nil
 }
@@ -241,6 +244,29 @@ func (c *Client) Pause(ctx context.Context, group string, r PauseRequest) (*Acce
 // Resume restarts the automation of a group, or of all if group is empty.
 func (c *Client) Resume(ctx context.Context, group string) (*Accepted, error) {
 	return call[Accepted](ctx, c, http.MethodPost, GroupPath(group, "resume"), nil)
+}
+
+// File is a request's body that is sent as it is.
+type File []byte
+
+// SaveSnapshot asks for the watcher's state, in the form that RestoreSnapshot takes. Stale: also without a quorum.
+func (c *Client) SaveSnapshot(ctx context.Context, stale bool) ([]byte, error) {
+	_, text, err := c.Do(ctx, http.MethodGet, "/v1/snapshot?stale="+strconv.FormatBool(stale), nil)
+	return text, err
+}
+
+// RestoreSnapshot puts a saved state in the place of the cluster's. Open says what becomes of switchovers that are open in it:
+// undo or keep; empty: the order is refused if there are any.
+func (c *Client) RestoreSnapshot(ctx context.Context, file []byte, open string) (*Accepted, error) {
+	return call[Accepted](ctx, c, http.MethodPut, RestorePath(open), File(file))
+}
+
+// RestorePath is the path of a restore.
+func RestorePath(open string) string {
+	if open == "" {
+		return "/v1/snapshot"
+	}
+	return "/v1/snapshot?open_switchovers=" + url.QueryEscape(open)
 }
 
 // GroupPath is the path of a verb on a group; group empty: on all of them; verb empty: the group itself.

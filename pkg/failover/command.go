@@ -29,6 +29,7 @@ type Command struct {
 	Pause     *PauseOrder `json:"pause,omitempty"`
 	Resume    *GroupOrder `json:"resume,omitempty"`
 	Journal   *Journal    `json:"journal,omitempty"`
+	Restore   *Restore    `json:"restore,omitempty"`
 }
 
 // Init is the first entry of an empty cluster.
