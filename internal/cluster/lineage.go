@@ -99,13 +99,14 @@ func (n *Node) judgeLineage(h hello) error {
 	if h.ClusterID == "" || own.ClusterID == "" {
 		return nil
 	}
-	former := slices.Contains(n.State().Former, h.ClusterID)
+	s := n.lastKnown()
+	former := slices.Contains(s.Former, h.ClusterID)
 	switch {
 	case h.ClusterID != own.ClusterID && !former:
 		return fmt.Errorf("watcher %q belongs to another cluster that is also called %q (id %s, this one %s); wipe the data directory of the one that is wrong here, "+
 			"then `watchover members add` it", h.Name, h.Cluster, h.ClusterID, own.ClusterID)
 	case former, h.Generation < own.Generation:
-		return &refusedBehind{name: h.Name, generation: h.Generation, behind: behind{Generation: n.State().Generation, Kept: !former && n.countsOn(h.Name)}}
+		return &refusedBehind{name: h.Name, generation: h.Generation, behind: behind{Generation: max(s.Generation, own.Generation), Kept: !former && countsOn(s, h.Name)}}
 	case h.Generation > own.Generation:
 		select {
 		case n.curious <- struct{}{}:
@@ -119,10 +120,18 @@ func (n *Node) judgeLineage(h hello) error {
 	return nil
 }
 
-// countsOn reports whether the recovery that this watcher comes from was to go on with another one too.
-func (n *Node) countsOn(name string) bool {
-	r := n.State().Recovery
-	_, member := n.member(name)
+// lastKnown is the state, or that of the newest snapshot until raft has read it.
+func (n *Node) lastKnown() *failover.State {
+	if s := n.State(); s.ClusterID != "" || n.base == nil {
+		return s
+	}
+	return n.base
+}
+
+// countsOn reports whether the recovery that a state comes from was to go on with a watcher.
+func countsOn(s *failover.State, name string) bool {
+	r := s.Recovery
+	member := slices.ContainsFunc(s.Members, func(m failover.Member) bool { return m.Name == name })
 	return r != nil && member && !slices.ContainsFunc(r.Left, func(m failover.Member) bool { return m.Name == name })
 }
 

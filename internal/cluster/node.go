@@ -101,6 +101,7 @@ type Node struct {
 	section string // digest of cluster name and peers
 	opened  time.Time
 
+	base  *failover.State // of the newest snapshot at Open; nil: there was none
 	store *store
 	found uint64 // last index of the log at Open
 	snaps raft.SnapshotStore

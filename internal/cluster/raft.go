@@ -59,7 +59,7 @@ func (n *Node) openStores() error {
 		n.closeStores()
 		return fmt.Errorf("cannot open snapshots in %q: %w", n.o.DataDir, err)
 	}
-	if err := checkNewestSnapshot(n.snaps); err != nil {
+	if n.base, err = checkNewestSnapshot(n.snaps); err != nil {
 		n.closeStores()
 		return err
 	}

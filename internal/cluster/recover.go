@@ -117,18 +117,10 @@ func (s *Survivor) readSnapshot() error {
 	if err != nil {
 		return fmt.Errorf("cannot list snapshots: %w", err)
 	}
-	if len(list) == 0 {
-		return nil
+	if len(list) > 0 {
+		s.State = s.n.base
+		s.Last = Position{Index: list[0].Index, Term: list[0].Term, Snapshot: list[0].Index, At: s.State.Time}
 	}
-	meta, r, err := s.n.snaps.Open(list[0].ID)
-	if err != nil {
-		return fmt.Errorf("cannot open snapshot %s: %w", list[0].ID, err)
-	}
-	defer func() { _ = r.Close() }()
-	if s.State, err = ReadSnapshot(r); err != nil {
-		return fmt.Errorf("cannot use snapshot %s: %w", meta.ID, err)
-	}
-	s.Last = Position{Index: meta.Index, Term: meta.Term, Snapshot: meta.Index, At: s.State.Time}
 	return nil
 }
 
@@ -231,11 +223,7 @@ func (s *Survivor) id(p recoveryPlan) string {
 
 // Recover makes what a prospect shows. Cut off by a crash, it can be done again.
 func (s *Survivor) Recover(p *Prospect) error {
-	text, err := json.MarshalIndent(p.plan, "", "  ")
-	if err != nil {
-		return fmt.Errorf("cannot encode %s: %w", planFile, err)
-	}
-	if err := s.n.dir.write(planFile, append(text, '\n')); err != nil {
+	if err := s.writePlan(p); err != nil {
 		return err
 	}
 	if !s.made(p.plan.Keep) {
@@ -253,6 +241,14 @@ func (s *Survivor) Recover(p *Prospect) error {
 		return err
 	}
 	return s.n.dir.giveBack()
+}
+
+func (s *Survivor) writePlan(p *Prospect) error {
+	text, err := json.MarshalIndent(p.plan, "", "  ")
+	if err != nil {
+		return fmt.Errorf("cannot encode %s: %w", planFile, err)
+	}
+	return s.n.dir.write(planFile, append(text, '\n'))
 }
 
 // writeBeginning gives raft the new state as a snapshot at the end of the old log. Raft puts what is written later at the

@@ -88,22 +88,23 @@ func ReadSnapshot(r io.Reader) (*failover.State, error) {
 }
 
 // checkNewestSnapshot refuses a directory whose newest snapshot is damaged. Raft would silently fall back to an older
-// one, and the log between the two may be gone.
-func checkNewestSnapshot(store raft.SnapshotStore) error {
+// one, and the log between the two may be gone. It returns the state, nil if there is no snapshot.
+func checkNewestSnapshot(store raft.SnapshotStore) (*failover.State, error) {
 	list, err := store.List()
 	if err != nil {
-		return fmt.Errorf("cannot list snapshots: %w", err)
+		return nil, fmt.Errorf("cannot list snapshots: %w", err)
 	}
 	if len(list) == 0 {
-		return nil
+		return nil, nil
 	}
 	meta, r, err := store.Open(list[0].ID)
 	if err != nil {
-		return fmt.Errorf("cannot open snapshot %s: %w; move the data directory away and let this watcher join anew", list[0].ID, err)
+		return nil, fmt.Errorf("cannot open snapshot %s: %w; move the data directory away and let this watcher join anew", list[0].ID, err)
 	}
 	defer func() { _ = r.Close() }()
-	if _, err := ReadSnapshot(r); err != nil {
-		return fmt.Errorf("cannot use snapshot %s: %w; move the data directory away and let this watcher join anew", meta.ID, err)
+	s, err := ReadSnapshot(r)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use snapshot %s: %w; move the data directory away and let this watcher join anew", meta.ID, err)
 	}
-	return nil
+	return s, nil
 }
