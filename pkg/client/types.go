@@ -51,7 +51,7 @@ type Cluster struct {
 	AppliedIndex   uint64    `json:"applied_index"`
 	HasQuorum      bool      `json:"has_quorum"`
 	PolicyRevision uint64    `json:"policy_revision"`
-	Generation     uint64    `json:"generation"` // raised by recover and by snapshot restore
+	Generation     uint64    `json:"generation,omitempty"` // raised by recover and by snapshot restore
 	Watchers       []Watcher `json:"watchers"`
 }
 
