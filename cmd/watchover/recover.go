@@ -26,6 +26,7 @@ type recovery struct {
 	open      string
 	yes       bool
 	reachable bool
+	behind    bool
 }
 
 func recoverCommand(u *ui) *cobra.Command {
@@ -57,12 +58,13 @@ Afterwards nothing acts until a person has looked at the status of each group an
 	addOpenFlag(cmd, &o.open)
 	flags.BoolVarP(&o.yes, "yes", "y", false, "do not ask; needed without a terminal")
 	flags.BoolVar(&o.reachable, "ignore-reachable", false, "go on although a watcher that is left behind answers; it will be made to stop")
+	flags.BoolVar(&o.behind, "left-behind", false, "take a directory that another recovery left behind, because nothing else is left")
 	return cmd
 }
 
 // recoverHere shows what a recovery would make, asks, and makes it.
 func recoverHere(ctx context.Context, u *ui, f *config.File, o recovery) error {
-	s, err := cluster.OpenSurvivor(f.Watcher.Name, f.Cluster.Name, f.Watcher.DataDir)
+	s, err := cluster.OpenSurvivor(f.Watcher.Name, f.Cluster.Name, f.Watcher.DataDir, o.behind)
 	if errors.Is(err, cluster.ErrInUse) {
 		return &exitError{code: exitRefused, text: err.Error(), hint: "recover works on a watcher that does not run"}
 	}
@@ -136,7 +138,7 @@ func (u *ui) survivorText(s *cluster.Survivor, dir string) string {
 func (u *ui) prospectText(r *cluster.Prospect) string {
 	p := u.page()
 	p.line("%s", "this becomes the whole cluster:")
-	p.line("  generation %d (was %d)", r.State.Generation, r.State.Generation-1)
+	p.line("  generation %d begins", r.State.Generation)
 	for _, m := range r.Kept {
 		p.line("  watcher %s at %s goes on", clean(m.Name), clean(m.Address))
 	}

@@ -57,8 +57,9 @@ type Position struct {
 	Snapshot    uint64    // index of the newest snapshot; 0: there is none
 }
 
-// OpenSurvivor locks a data directory and reads it; nothing in it is changed. ErrInUse: a daemon runs on it.
-func OpenSurvivor(name, cluster, dir string) (*Survivor, error) {
+// OpenSurvivor locks a data directory and reads it; nothing in it is changed. ErrInUse: a daemon runs on it. A directory
+// that a recovery left behind is refused, unless leftBehind says that it is all there is.
+func OpenSurvivor(name, cluster, dir string, leftBehind bool) (*Survivor, error) {
 	n := &Node{o: Options{Name: name, Cluster: cluster, DataDir: dir}, log: zerolog.Nop(), limit: newLimiter(time.Second)}
 	var err error
 	if n.dir, err = openUsedDir(dir, name, cluster); err != nil {
@@ -69,7 +70,7 @@ func OpenSurvivor(name, cluster, dir string) (*Survivor, error) {
 		return nil, err
 	}
 	s := &Survivor{n: n}
-	if err := s.read(); err != nil {
+	if err := s.read(leftBehind); err != nil {
 		s.Close()
 		return nil, err
 	}
@@ -82,8 +83,8 @@ func (s *Survivor) Close() {
 	s.n.dir.close()
 }
 
-func (s *Survivor) read() error {
-	if b := s.n.dir.identity.Behind; b != nil {
+func (s *Survivor) read(leftBehind bool) error {
+	if b := s.n.dir.identity.Behind; b != nil && !leftBehind {
 		return b.explain(s.n.o, s.n.dir.identity.Lineage)
 	}
 	if err := s.readPlan(); err != nil {
@@ -176,7 +177,11 @@ func (s *Survivor) Prospect(keep []string, open failover.Open) (*Prospect, failo
 		return &Prospect{State: s.State, Kept: s.State.Members, Left: s.State.Recovery.Left, Done: s.plan == nil, plan: recoveryPlan{ID: s.State.Recovery.ID, Keep: keep}}, failover.Result{Accepted: true}
 	}
 	plan.ID = s.id(plan)
-	state, r := s.State.Recover(failover.RecoverOrder{ID: plan.ID, Keep: keep, Open: open})
+	order := failover.RecoverOrder{ID: plan.ID, Keep: keep, Open: open}
+	if b := s.n.dir.identity.Behind; b != nil {
+		order.Above = b.Generation
+	}
+	state, r := s.State.Recover(order)
 	if !r.Accepted {
 		return nil, r
 	}
@@ -288,7 +293,7 @@ func (s *Survivor) dropLog() error {
 
 func (s *Survivor) newIdentity(p *Prospect) identity {
 	i := s.n.dir.identity
-	i.Lineage, i.Stage = lineageOf(p.State), stageStarted
+	i.Lineage, i.Stage, i.Behind = lineageOf(p.State), stageStarted, nil
 	if i.Agreement != nil { // the data directories of those left behind take part no longer
 		kept := agreement{Section: i.Agreement.Section, Nodes: map[string]string{}}
 		for _, name := range p.plan.Keep {

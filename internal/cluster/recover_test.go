@@ -23,7 +23,7 @@ func (r *rig) lost() {
 // recoverOn makes a recovery on one watcher's directory.
 func (r *rig) recoverOn(name string, keep ...string) *Prospect {
 	r.t.Helper()
-	s, err := OpenSurvivor(name, "prod", filepath.Join(r.base, name))
+	s, err := OpenSurvivor(name, "prod", filepath.Join(r.base, name), false)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func TestRecoverFromALostQuorum(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, "w1 has it", func() bool { return pauseReason(r.runs["w1"]) == "before the loss" })
-	if _, err := OpenSurvivor("w1", "prod", filepath.Join(r.base, "w1")); !errors.Is(err, ErrInUse) {
+	if _, err := OpenSurvivor("w1", "prod", filepath.Join(r.base, "w1"), false); !errors.Is(err, ErrInUse) {
 		t.Errorf("recover beside a running daemon: %v", err)
 	}
 	serial := r.runs["w1"].State().Serial
@@ -98,9 +98,28 @@ func TestRecoverFromALostQuorum(t *testing.T) {
 		if _, err := Open(r.options(name)); err == nil || !strings.Contains(err.Error(), "left behind") {
 			t.Errorf("%s starts once more: %v", name, err)
 		}
-		if _, err := OpenSurvivor(name, "prod", filepath.Join(r.base, name)); err == nil || !strings.Contains(err.Error(), "left behind") {
+		if _, err := OpenSurvivor(name, "prod", filepath.Join(r.base, name), false); err == nil || !strings.Contains(err.Error(), "left behind") {
 			t.Errorf("%s can be recovered: %v", name, err)
 		}
+	}
+
+	// The recovered one is lost too, and nothing but what it left behind is there.
+	r.lost()
+	w2, err := OpenSurvivor("w2", "prod", filepath.Join(r.base, "w2"), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last, result := w2.Prospect(nil, failover.OpenUnsaid)
+	if !result.Accepted || last.State.Generation != 2 {
+		t.Fatalf("%+v", result)
+	}
+	if err := w2.Recover(last); err != nil {
+		t.Fatal(err)
+	}
+	w2.Close()
+	r.start("w2", "w1")
+	if err := r.ended("w1"); err == nil || !strings.Contains(err.Error(), "left behind in generation 1 of 2") {
+		t.Errorf("w1 ended with %v", err)
 	}
 }
 
@@ -277,7 +296,7 @@ func TestRecoveryIsRepeatedAfterACrash(t *testing.T) {
 			r := newRig(t, 3, nil)
 			r.up()
 			r.lost()
-			s, err := OpenSurvivor("w1", "prod", filepath.Join(r.base, "w1"))
+			s, err := OpenSurvivor("w1", "prod", filepath.Join(r.base, "w1"), false)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -308,7 +327,7 @@ func TestRecoveryIsRepeatedAfterACrash(t *testing.T) {
 // What the first version wrote is read, to the last bit: a watcher's directory with a snapshot, a log and a failover in them.
 func TestDirectoryOfTheFirstVersionIsRead(t *testing.T) {
 	dir := unpack(t, "testdata/generation0.tar.gz")
-	s, err := OpenSurvivor("w1", "test", dir)
+	s, err := OpenSurvivor("w1", "test", dir, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -329,7 +348,7 @@ func TestDirectoryOfTheFirstVersionIsRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Close()
-	back, err := OpenSurvivor("w1", "test", dir)
+	back, err := OpenSurvivor("w1", "test", dir, false)
 	if err != nil || back.State.Hash() != p.State.Hash() {
 		t.Fatalf("after recover: %v", err)
 	}

@@ -50,9 +50,10 @@ const (
 
 // RecoverOrder says how a cluster without a quorum is to go on.
 type RecoverOrder struct {
-	ID   string   // of the recovery
-	Keep []string // watchers that go on; the others are members no longer
-	Open Open
+	ID    string   // of the recovery
+	Keep  []string // watchers that go on; the others are members no longer
+	Open  Open
+	Above uint64 // a generation that is known to have been; the new one is above it
 }
 
 // Recover is the state with which the kept watchers begin anew; s stays as it was. Each of them works it out for itself, from
@@ -69,7 +70,7 @@ func (s *State) Recover(o RecoverOrder) (*State, Result) {
 		return nil, r
 	}
 	n := s.clone()
-	generation := s.Generation + 1
+	generation := max(s.Generation, o.Above) + 1
 	n.Members, n.Fresh = nil, nil
 	recovery := &Recovery{ID: o.ID, Generation: generation, Left: []Member{}}
 	for _, m := range s.Members {
