@@ -5,9 +5,11 @@ import (
 	"compress/gzip"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
@@ -416,4 +418,43 @@ func TestRestoreReachesAllWatchers(t *testing.T) {
 	r.kill(follower)
 	r.start(follower.Name())
 	until(t, "it is back", func() bool { return len(r.leader().State().Fresh) == 3 })
+}
+
+// A person recovers as root what the daemon opens as its own user.
+func TestRecoveredDirectoryIsItsOwners(t *testing.T) {
+	dir := unpack(t, "testdata/generation0.tar.gz")
+	owner := os.Getuid()
+	if owner == 0 {
+		owner = 12345
+		if err := os.Chown(dir, owner, owner); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := OpenSurvivor("w1", "test", dir, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	p, result := s.Prospect(nil, failover.OpenUnsaid)
+	if !result.Accepted {
+		t.Fatal(result)
+	}
+	if err := s.Recover(p); err != nil {
+		t.Fatal(err)
+	}
+	if err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := d.Info()
+		if err != nil {
+			return err
+		}
+		if got := info.Sys().(*syscall.Stat_t).Uid; int(got) != owner {
+			t.Errorf("%s belongs to %d", path, got)
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
 }
