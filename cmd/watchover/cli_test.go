@@ -72,7 +72,7 @@ func run(t *testing.T, socket, input string, args ...string) (code int, stdout, 
 func serving(t *testing.T, b *controltest.Backend) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
-	server, err := control.Listen(control.Options{Path: path, Backend: b, Policy: daemon.PolicyText{}, Log: zerolog.Nop()})
+	server, err := control.Listen(control.Options{Path: path, Backend: b, Policy: daemon.PolicyText{}, Snapshots: files{}, Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -215,7 +215,7 @@ func TestExitCodesOfReplies(t *testing.T) {
 		socket := answering(t, test.status, test.body)
 		for _, args := range [][]string{
 			{"status"}, {"explain", "shop"}, {"switchover", "shop", "--yes"}, {"switchover", "shop", "--dry-run"},
-			{"abort", "shop"}, {"retry", "shop"}, {"ack", "shop"}, {"pause"}, {"resume", "shop"}, {"history"},
+			{"abort", "shop"}, {"retry", "shop"}, {"ack", "shop"}, {"pause"}, {"resume", "shop"}, {"history"}, {"snapshot", "save", "/nonexistent/file"},
 			{"events"}, {"events", "--follow"}, {"apply", file}, {"apply", file, "--dry-run"}, {"diff", file},
 		} {
 			t.Run(test.name+" "+args[0], func(t *testing.T) {

@@ -24,7 +24,7 @@ type ui struct {
 
 // later are the verbs of the interface that this version does not have.
 var later = []string{
-	"rehearse", "reprotect", "members", "snapshot", "recover",
+	"rehearse", "reprotect", "members",
 }
 
 // execute runs one command line and returns its exit code.
@@ -69,6 +69,7 @@ Exit codes: 0 done; 1 failed; 2 wrong usage, unknown group or invalid config; 3 
 		ackCommand(u), pauseCommand(u), resumeCommand(u), historyCommand(u), checkCommand(u), configCommand(u), versionCommand(u),
 		pkiCommand(u),
 		eventsCommand(u), applyCommand(u), diffCommand(u), completionCommand(u),
+		snapshotCommand(u), recoverCommand(u),
 	)
 	return root
 }

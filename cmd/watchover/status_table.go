@@ -81,6 +81,8 @@ func pausedText(a client.Automation, now time.Time) string {
 	switch {
 	case !a.Paused:
 		return ""
+	case a.Unconfirmed:
+		return ", held until ack"
 	case a.Until == nil:
 		return ", paused until resume"
 	}

@@ -24,6 +24,9 @@ const (
 	// snapshots are kept in the directory "snapshots", which raft's store makes.
 )
 
+// ErrInUse means that another process holds the data directory.
+var ErrInUse = errors.New("it is in use")
+
 // maxSmallFile bounds what is read of the small files, in bytes.
 const maxSmallFile = 1 << 20
 
@@ -42,6 +45,8 @@ type identity struct {
 	Cluster   string     `json:"cluster"`
 	Stage     stage      `json:"stage"`
 	Agreement *agreement `json:"agreement,omitempty"`
+	Lineage   lineage    `json:"lineage"`               // as last applied
+	Behind    *behind    `json:"left_behind,omitempty"` // by a recovery: this directory is never to be used again
 }
 
 // openDataDir makes the directory if need be, locks it, and raises its boot counter.
@@ -55,6 +60,23 @@ func openDataDir(path, name, cluster string) (*dataDir, error) {
 	}
 	d := &dataDir{path: path, lock: lock}
 	if err := d.load(name, cluster); err != nil {
+		d.close()
+		return nil, err
+	}
+	return d, nil
+}
+
+// openUsedDir locks a directory that a watcher has used, and changes nothing in it.
+func openUsedDir(path, name, cluster string) (*dataDir, error) {
+	if _, err := os.Stat(filepath.Join(path, identityFile)); err != nil {
+		return nil, fmt.Errorf("cannot open data directory %q: no watcher has used it: %w", path, err)
+	}
+	lock, err := lockDir(path)
+	if err != nil {
+		return nil, err
+	}
+	d := &dataDir{path: path, lock: lock}
+	if err := d.loadIdentity(name, cluster); err != nil {
 		d.close()
 		return nil, err
 	}
@@ -75,7 +97,7 @@ func lockDir(path string) (*os.File, error) {
 		}
 		_ = f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("cannot lock data directory %q: it is in use%s; stop that one first or give this watcher its own data_dir", path, holder)
+			return nil, fmt.Errorf("cannot lock data directory %q: %w%s; stop that one first or give this watcher its own data_dir", path, ErrInUse, holder)
 		}
 		return nil, fmt.Errorf("cannot lock data directory %q: %w", path, err)
 	}

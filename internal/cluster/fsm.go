@@ -37,7 +37,7 @@ func (f *fsm) Snapshot() (raft.FSMSnapshot, error) { return &snapshot{state: f.n
 // Restore implements raft.FSM.
 func (f *fsm) Restore(r io.ReadCloser) error {
 	defer func() { _ = r.Close() }()
-	s, err := readSnapshot(r)
+	s, err := ReadSnapshot(r)
 	if err != nil {
 		return err
 	}
@@ -51,7 +51,7 @@ type snapshot struct{ state *failover.State }
 
 // Persist implements raft.FSMSnapshot.
 func (s *snapshot) Persist(sink raft.SnapshotSink) error {
-	if err := writeSnapshot(sink, s.state); err != nil {
+	if err := WriteSnapshot(sink, s.state); err != nil {
 		_ = sink.Cancel()
 		return err
 	}

@@ -363,7 +363,8 @@ func TestMetrics(t *testing.T) {
 func TestNoSuccessorUsesUpNoTransfer(t *testing.T) {
 	tm := bareTerm(t)
 	tm.transfer(t.Context(), farewell{reason: "a reason"})
-	if !tm.mayTransfer() {
+	tm.heard["w2"] = &hearing{at: time.Now()}
+	if !tm.canGiveWay(farewell{reason: "another"}) {
 		t.Error("the one transfer of the term is gone and was none")
 	}
 }

@@ -102,6 +102,7 @@ type Node struct {
 	section string // digest of cluster name and peers
 	opened  time.Time
 
+	base  *failover.State // of the newest snapshot at Open; nil: there was none
 	store *store
 	found uint64 // last index of the log at Open
 	snaps raft.SnapshotStore
@@ -110,6 +111,7 @@ type Node struct {
 	raft  atomic.Pointer[raft.Raft] // nil until the cluster has agreed to begin
 
 	public  atomic.Pointer[published]
+	line    atomic.Pointer[lineage]
 	view    atomic.Pointer[leaderView]
 	term    atomic.Pointer[term] // that this watcher leads in; nil: it does not
 	contact atomic.Int64         // nanoseconds after opened at which a quorum was last known to be in contact
@@ -125,6 +127,7 @@ type Node struct {
 	peersMu sync.Mutex
 	peers   map[string]*peer // guarded by peersMu
 
+	curious  chan struct{} // one slot: another watcher has told of a higher generation
 	notify   chan bool     // raft's word on leadership; read by watchLeadership until the node stops
 	kick     chan struct{} // one slot; wakes the heartbeat
 	fatal    chan error    // one slot; ends Run
@@ -168,7 +171,7 @@ func Open(o Options) (*Node, error) {
 	}
 	n := &Node{
 		o: o, log: o.Log, section: sectionDigest(o.Cluster, o.Peers), opened: time.Now(),
-		peers: map[string]*peer{}, notify: make(chan bool, 64), kick: make(chan struct{}, 1), fatal: make(chan error, 1), down: make(chan struct{}),
+		peers: map[string]*peer{}, curious: make(chan struct{}, 1), notify: make(chan bool, 64), kick: make(chan struct{}, 1), fatal: make(chan error, 1), down: make(chan struct{}),
 		proposal: make(chan struct{}, maxProposals), limit: newLimiter(5 * time.Second),
 	}
 	n.current.reached = make(chan struct{})
@@ -176,6 +179,10 @@ func Open(o Options) (*Node, error) {
 	n.setLeader("")
 	var err error
 	if n.dir, err = openDataDir(o.DataDir, o.Name, o.Cluster); err != nil {
+		return nil, err
+	}
+	if err := n.openLineage(); err != nil {
+		n.dir.close()
 		return nil, err
 	}
 	n.reports = newReports(o.Name, n.dir.boot, o.Version)
@@ -258,6 +265,7 @@ func (n *Node) Watch() <-chan struct{} { return n.public.Load().next }
 
 // setState publishes s. Only one goroutine does so at a time: Open, and then raft's for the state machine.
 func (n *Node) setState(s *failover.State) {
+	n.noteLineage(s)
 	old := n.public.Swap(&published{state: s, next: make(chan struct{})})
 	if old != nil {
 		close(old.next)

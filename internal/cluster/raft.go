@@ -44,7 +44,7 @@ func (n *Node) openStores() error {
 		n.closeStores()
 		return fmt.Errorf("cannot open snapshots in %q: %w", n.o.DataDir, err)
 	}
-	if err := checkNewestSnapshot(n.snaps); err != nil {
+	if n.base, err = checkNewestSnapshot(n.snaps); err != nil {
 		n.closeStores()
 		return err
 	}
@@ -56,10 +56,13 @@ func (n *Node) openStores() error {
 		n.closeStores()
 		return fmt.Errorf("cannot look into log %q: %w", path, err)
 	}
+	if n.base != nil {
+		n.found = max(n.found, n.base.Index)
+	}
 	return nil
 }
 
-// Found is the index of the last entry that was in the log when the node was opened. What a state up to it brings has been
+// Found is the index of the last entry that was in the log, or in the newest snapshot, when the node was opened. What a state up to it brings has been
 // told before.
 func (n *Node) Found() uint64 { return n.found }
 

@@ -43,6 +43,9 @@ func (n *Node) takePart(ctx, work context.Context) error {
 		}
 		return err
 	}
+	if err := n.checkLineage(ctx); err != nil {
+		return err
+	}
 	if err := n.startRaft(); err != nil {
 		return err
 	}
@@ -66,6 +69,7 @@ func (n *Node) startLoops(ctx context.Context) {
 	n.spawn(func() { n.leadLoop(ctx, leading) })
 	n.spawn(func() { n.beatLoop(ctx) })
 	n.spawn(func() { n.pokeLoop(ctx) })
+	n.spawn(func() { n.lineageLoop(ctx) })
 }
 
 // watchLeader keeps the view of who leads.

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 
@@ -28,7 +29,9 @@ type header struct {
 	SHA256 string `json:"sha256"`
 }
 
-func writeSnapshot(w io.Writer, s *failover.State) error {
+// WriteSnapshot writes a state with what is needed to tell a whole one from a damaged one. It is the form of raft's
+// snapshots and of the files of watchover snapshot.
+func WriteSnapshot(w io.Writer, s *failover.State) error {
 	body, err := s.Encode()
 	if err != nil {
 		return err
@@ -47,15 +50,19 @@ func writeSnapshot(w io.Writer, s *failover.State) error {
 	return nil
 }
 
-func readSnapshot(r io.Reader) (*failover.State, error) {
+// ReadSnapshot reads what WriteSnapshot wrote, no more than maxSnapshot of it.
+func ReadSnapshot(r io.Reader) (*failover.State, error) {
 	in := bufio.NewReaderSize(r, maxHeader)
 	line, err := in.ReadSlice('\n')
-	if err != nil {
-		return nil, fmt.Errorf("cannot read snapshot: its header is damaged: %w", err)
-	}
 	var h header
-	if err := json.Unmarshal(line, &h); err != nil {
-		return nil, fmt.Errorf("cannot read snapshot: its header is damaged: %w", err)
+	if err == nil {
+		err = json.Unmarshal(line, &h)
+	}
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read snapshot: it has no header, so it is damaged or no snapshot at all: %w", err)
 	}
 	if h.Format != snapshotFormat {
 		return nil, fmt.Errorf("cannot read snapshot: its format is %d, this program reads %d; use the version that wrote it", h.Format, snapshotFormat)
@@ -68,8 +75,11 @@ func readSnapshot(r io.Reader) (*failover.State, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read snapshot: %w", err)
 	}
-	if got != h.Length {
-		return nil, fmt.Errorf("cannot read snapshot: it should have %d bytes after the header and has %d or more", h.Length, got)
+	if got < h.Length {
+		return nil, fmt.Errorf("cannot read snapshot: it is cut off: it should have %d bytes after the header and has %d", h.Length, got)
+	}
+	if got > h.Length {
+		return nil, fmt.Errorf("cannot read snapshot: something follows the %d bytes that it should have after the header", h.Length)
 	}
 	if sum := sha256.Sum256(body.Bytes()); hex.EncodeToString(sum[:]) != h.SHA256 {
 		return nil, fmt.Errorf("cannot read snapshot: its %d bytes are damaged (the digest differs)", got)
@@ -78,22 +88,23 @@ func readSnapshot(r io.Reader) (*failover.State, error) {
 }
 
 // checkNewestSnapshot refuses a directory whose newest snapshot is damaged. Raft would silently fall back to an older
-// one, and the log between the two may be gone.
-func checkNewestSnapshot(store raft.SnapshotStore) error {
+// one, and the log between the two may be gone. It returns the state, nil if there is no snapshot.
+func checkNewestSnapshot(store raft.SnapshotStore) (*failover.State, error) {
 	list, err := store.List()
 	if err != nil {
-		return fmt.Errorf("cannot list snapshots: %w", err)
+		return nil, fmt.Errorf("cannot list snapshots: %w", err)
 	}
 	if len(list) == 0 {
-		return nil
+		return nil, nil
 	}
 	meta, r, err := store.Open(list[0].ID)
 	if err != nil {
-		return fmt.Errorf("cannot open snapshot %s: %w; move the data directory away and let this watcher join anew", list[0].ID, err)
+		return nil, fmt.Errorf("cannot open snapshot %s: %w; move the data directory away and let this watcher join anew", list[0].ID, err)
 	}
 	defer func() { _ = r.Close() }()
-	if _, err := readSnapshot(r); err != nil {
-		return fmt.Errorf("cannot use snapshot %s: %w; move the data directory away and let this watcher join anew", meta.ID, err)
+	s, err := ReadSnapshot(r)
+	if err != nil {
+		return nil, fmt.Errorf("cannot use snapshot %s: %w; move the data directory away and let this watcher join anew", meta.ID, err)
 	}
-	return nil
+	return s, nil
 }

@@ -19,10 +19,10 @@ func TestSnapshotEnvelope(t *testing.T) {
 		t.Fatal(result)
 	}
 	var whole bytes.Buffer
-	if err := writeSnapshot(&whole, s); err != nil {
+	if err := WriteSnapshot(&whole, s); err != nil {
 		t.Fatal(err)
 	}
-	back, err := readSnapshot(bytes.NewReader(whole.Bytes()))
+	back, err := ReadSnapshot(bytes.NewReader(whole.Bytes()))
 	if err != nil || back.Hash() != s.Hash() {
 		t.Fatalf("read back: %v, %v", back, err)
 	}
@@ -38,7 +38,7 @@ func TestSnapshotEnvelope(t *testing.T) {
 		"claims minus 1": `{"format":1,"length":-1,"sha256":""}` + "\n",
 		"no header":      strings.Repeat("x", 2*maxHeader),
 	} {
-		if _, err := readSnapshot(strings.NewReader(damaged)); err == nil {
+		if _, err := ReadSnapshot(strings.NewReader(damaged)); err == nil {
 			t.Errorf("%s: read without an error", name)
 		}
 	}
@@ -78,4 +78,41 @@ func TestSnapshotRestoreAndTail(t *testing.T) {
 	if _, err := Open(r.options(back.Name())); err == nil || !strings.Contains(err.Error(), "snapshot") {
 		t.Errorf("a truncated snapshot: got %v", err)
 	}
+}
+
+// FuzzReadSnapshot: whatever is in a file, reading it ends with an error or with a state that is written alike.
+func FuzzReadSnapshot(f *testing.F) {
+	s, _ := failover.NewState().Apply(failover.Entry{Index: 42, Term: 1, Command: failover.Command{
+		Term: 1, Init: &failover.Init{Cluster: "prod", ClusterID: "id", Members: []failover.Member{{Name: "w1"}}, Policy: testPolicy()},
+	}})
+	var whole bytes.Buffer
+	if err := WriteSnapshot(&whole, s); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole.Bytes())
+	f.Add([]byte(`{"format":1,"length":2,"sha256":"44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"}` + "\n{}"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		s, err := ReadSnapshot(bytes.NewReader(text))
+		if err != nil {
+			return
+		}
+		var again bytes.Buffer
+		if err := WriteSnapshot(&again, s); err != nil {
+			t.Fatal(err)
+		}
+		if back, err := ReadSnapshot(&again); err != nil || back.Hash() != s.Hash() {
+			t.Fatalf("written again: %v", err)
+		}
+	})
+}
+
+// FuzzReadRefusal: an answer from another watcher is never more than it says.
+func FuzzReadRefusal(f *testing.F) {
+	f.Add([]byte("watcher \"w2\" was left behind\n{\"generation\":1}"))
+	f.Add([]byte("no\n{"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		if r := readRefusal(text); r.behind != nil && r.behind.Generation == 0 {
+			t.Fatal("left behind by nothing")
+		}
+	})
 }

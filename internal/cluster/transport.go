@@ -45,6 +45,9 @@ type hello struct {
 	Cluster   string `json:"cluster"`
 	ClusterID string `json:"cluster_id,omitempty"` // empty until the cluster has begun
 	Name      string `json:"name"`
+	// Generation and Recovery are of the lineage; see lineage.go.
+	Generation uint64 `json:"generation,omitempty"`
+	Recovery   string `json:"recovery,omitempty"`
 }
 
 // gate is the one port: it lets watchers of this cluster in and sends each connection to raft or to the requests.
@@ -181,7 +184,7 @@ func (g *gate) welcome(ctx context.Context, c *conn) {
 	}
 	answer := ""
 	if err = g.admit(c, h); err != nil {
-		answer = err.Error()
+		answer = refusalAnswer(err)
 	}
 	if e := writeFrame(c, []byte(answer)); err == nil {
 		err = e
@@ -222,15 +225,15 @@ func (g *gate) receive(ctx context.Context, c *conn) (hello, error) {
 
 // admit checks that the caller is another watcher of this cluster and speaks this protocol.
 func (g *gate) admit(c *conn, h hello) error {
-	id := g.n.State().ClusterID
 	_, known := g.n.member(h.Name)
+	lineage := g.n.judgeLineage(h)
 	switch {
 	case h.Protocol != protocol:
 		return fmt.Errorf("watcher %q speaks protocol %d, this one %d; run the same version on all", h.Name, h.Protocol, protocol)
 	case h.Cluster != g.n.o.Cluster:
 		return fmt.Errorf("watcher %q belongs to cluster %q, this one to %q; check cluster.name and the addresses", h.Name, h.Cluster, g.n.o.Cluster)
-	case h.ClusterID != "" && id != "" && h.ClusterID != id:
-		return fmt.Errorf("watcher %q belongs to another cluster that is also called %q (id %s, this one %s)", h.Name, h.Cluster, h.ClusterID, id)
+	case lineage != nil:
+		return lineage
 	case h.Name == g.n.o.Name:
 		return fmt.Errorf("another watcher calls itself %q too; check watcher.name", h.Name)
 	case !known:
@@ -322,7 +325,9 @@ func (g *gate) greet(ctx context.Context, c *conn, name, kind string) error {
 			return err
 		}
 	}
-	text, err := json.Marshal(hello{Protocol: protocol, Kind: kind, Cluster: g.n.o.Cluster, ClusterID: g.n.State().ClusterID, Name: g.n.o.Name})
+	own := g.n.lineage()
+	text, err := json.Marshal(hello{Protocol: protocol, Kind: kind, Cluster: g.n.o.Cluster, ClusterID: own.ClusterID, Name: g.n.o.Name,
+		Generation: own.Generation, Recovery: own.Recovery})
 	if err != nil {
 		return fmt.Errorf("cannot encode hello: %w", err)
 	}
@@ -336,7 +341,7 @@ func (g *gate) greet(ctx context.Context, c *conn, name, kind string) error {
 		return fmt.Errorf("cannot read the answer to hello: %w", err)
 	}
 	if len(answer) > 0 {
-		err := &refusal{reason: string(answer)}
+		err := readRefusal(answer)
 		g.warn("refused us", c.RemoteAddr().String(), fmt.Errorf("watcher %s says: %w", name, err))
 		return err
 	}
@@ -347,7 +352,10 @@ func (g *gate) greet(ctx context.Context, c *conn, name, kind string) error {
 }
 
 // refusal is why another watcher does not let this one in.
-type refusal struct{ reason string }
+type refusal struct {
+	reason string
+	behind *behind // this watcher was left behind by a recovery; nil: it is something else
+}
 
 func (r *refusal) Error() string { return r.reason }
 

@@ -104,7 +104,7 @@ func (c *collector) group(s *failover.State, l Local, p *failover.Group, gauge g
 		gauge(descPhase, number(s.Phase(p.Name) == phase), p.Name, string(phase))
 	}
 	gauge(descArmed, number(automationView(s, l, p, g, time.Now()).Armed), p.Name)
-	gauge(descPaused, number(g.Pause != nil), p.Name)
+	gauge(descPaused, number(g.Pause != nil || g.Unconfirmed != nil), p.Name)
 	if n := len(g.History); n > 0 && g.History[n-1].EndedAt != nil {
 		gauge(descLast, float64(g.History[n-1].EndedAt.UnixMilli())/1000, p.Name)
 	}

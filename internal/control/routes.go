@@ -28,6 +28,7 @@ func (s *Server) routes() http.Handler {
 		mux.Handle(pattern, dispatch(methods))
 	}
 	mux.HandleFunc("/v1/events", only(http.MethodGet, s.events))
+	mux.HandleFunc("/v1/snapshot", s.snapshot)
 	for _, pattern := range []string{
 		"/v1/members", "/v1/members/{name...}",
 		"/v1/groups/{group}/rehearse", "/v1/groups/{group}/reprotect",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	stdlog "log"
 	"net"
 	"net/http"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"github.com/rs/zerolog"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
 // Bounds of one request and of stopping.
@@ -38,7 +41,14 @@ type Options struct {
 	Operators []string // users who may change things, beside root and the daemon's own user
 	Backend   Backend
 	Policy    PolicyText
+	Snapshots Snapshots // nil: none can be saved or restored
 	Log       zerolog.Logger
+}
+
+// Snapshots writes and reads states in the form in which they are kept in files.
+type Snapshots interface {
+	Write(w io.Writer, s *failover.State) error
+	Read(r io.Reader) (*failover.State, error)
 }
 
 // Server answers on the Unix socket.
@@ -46,6 +56,7 @@ type Server struct {
 	path      string
 	bound     os.FileInfo
 	backend   Backend
+	snapshots Snapshots
 	log       zerolog.Logger
 	listener  *listener
 	http      *http.Server
@@ -65,7 +76,7 @@ func listen(o Options, uid func(*net.UnixConn) (uint32, error)) (*Server, error)
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{path: o.Path, bound: bound, backend: o.Backend, log: o.Log, policyText: o.Policy, followers: make(chan struct{}, maxFollowers), followerSlow: followerSlow}
+	s := &Server{path: o.Path, bound: bound, backend: o.Backend, snapshots: o.Snapshots, log: o.Log, policyText: o.Policy, followers: make(chan struct{}, maxFollowers), followerSlow: followerSlow}
 	if err := s.SetOperators(o.Operators); err != nil {
 		s.log.Warn().Err(err).Msg("operator is left out")
 	}

@@ -37,7 +37,7 @@ func startServer(t *testing.T, b *controltest.Backend, operators ...string) *ser
 	t.Helper()
 	s := &server{Backend: b, path: filepath.Join(t.TempDir(), "s")}
 	var err error
-	s.Server, err = control.ListenAs(control.Options{Path: s.path, Operators: operators, Backend: b, Policy: controltest.PolicyText{}, Log: zerolog.Nop()}, s.uid.Load)
+	s.Server, err = control.ListenAs(control.Options{Path: s.path, Operators: operators, Backend: b, Policy: controltest.PolicyText{}, Snapshots: plain{}, Log: zerolog.Nop()}, s.uid.Load)
 	if err != nil {
 		t.Fatal(err)
 	}

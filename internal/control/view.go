@@ -34,7 +34,7 @@ func snapshot(s *failover.State, l Local, now time.Time) client.Status {
 func clusterView(s *failover.State, l Local) client.Cluster {
 	c := client.Cluster{
 		Name: cmp.Or(s.Cluster, l.Cluster), Term: l.Term, CommitIndex: l.CommitIndex, AppliedIndex: l.AppliedIndex,
-		HasQuorum: l.HasQuorum, PolicyRevision: s.PolicyRevision, Watchers: []client.Watcher{},
+		HasQuorum: l.HasQuorum, PolicyRevision: s.PolicyRevision, Generation: s.Generation, Watchers: []client.Watcher{},
 	}
 	if l.Leader != "" {
 		c.Leader = &l.Leader
@@ -118,7 +118,9 @@ func automationView(s *failover.State, l Local, p *failover.Group, g *failover.G
 		a.Armed = false
 		a.Blockers = append(a.Blockers, client.Reason{Code: failover.BlockNoQuorum, Detail: cutOff(l), Since: cutOffSince(l, now)})
 	}
-	if g.Pause != nil {
+	if u := g.Unconfirmed; u != nil {
+		a.Paused, a.Unconfirmed, a.PausedBy, a.Reason = true, true, u.By, u.Reason
+	} else if g.Pause != nil {
 		a.Paused, a.PausedBy, a.Reason = true, g.Pause.By, g.Pause.Reason
 		if g.Pause.For > 0 {
 			a.Until = timeValue(g.Pause.Since.Add(g.Pause.For))

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/watchover-ha/watchover/internal/cluster"
@@ -99,3 +100,10 @@ func (b backend) databases(l *control.Local, state *failover.State) {
 		}
 	}
 }
+
+// snapshots is the form in which the cluster keeps states in files.
+type snapshots struct{}
+
+func (snapshots) Write(w io.Writer, s *failover.State) error { return cluster.WriteSnapshot(w, s) }
+
+func (snapshots) Read(r io.Reader) (*failover.State, error) { return cluster.ReadSnapshot(r) }

@@ -104,7 +104,7 @@ func (d *Daemon) build(f *config.File) error {
 		return err
 	}
 	d.voice = newVoice(d.dns, f.Watcher.DataDir, d.node.Current(), d.part("nameserver"))
-	if d.control, err = control.Listen(control.Options{Path: f.Watcher.Socket, Group: f.Watcher.SocketGroup, Operators: f.Watcher.Operators, Backend: backend{d}, Policy: PolicyText{}, Log: d.part("control")}); err != nil {
+	if d.control, err = control.Listen(control.Options{Path: f.Watcher.Socket, Group: f.Watcher.SocketGroup, Operators: f.Watcher.Operators, Backend: backend{d}, Policy: PolicyText{}, Snapshots: snapshots{}, Log: d.part("control")}); err != nil {
 		return err
 	}
 	if err := control.Register(registry, backend{d}); err != nil {
@@ -181,7 +181,11 @@ func sleep(ctx context.Context, t time.Duration) bool {
 
 func staleOrders(state *failover.State, now time.Time) (stale []*failover.Switchover) {
 	for _, name := range state.GroupNames() {
-		w := state.Groups[name].Switchover
+		g := state.Groups[name]
+		w := g.Switchover
+		if g.Unconfirmed != nil {
+			continue // a person decides about it with ack
+		}
 		if w.Open() && w.Untouched() && w.Kind != failover.KindFailover && now.Sub(w.StartedAt) >= staleOrder {
 			stale = append(stale, w)
 		}

@@ -29,7 +29,7 @@ const DefaultSocket = "/run/watchover/watchover.sock"
 const (
 	dialTimeout    = 5 * time.Second
 	requestTimeout = 20 * time.Second // the server gives an order 10 s to be committed
-	maxReply       = 32 << 20         // 100 switchovers with 4 KiB of output per step are about 4 MiB
+	maxReply       = 65 << 20         // 100 switchovers with 4 KiB of output per step are about 4 MiB; a snapshot may have 64 MiB
 )
 
 var (
@@ -131,6 +131,8 @@ func newRequest(ctx context.Context, method, path string, body any) (*http.Reque
 	contentType := "application/json"
 	if text, ok := body.(YAML); ok {
 		reader, contentType = bytes.NewReader(text), "application/yaml"
+	} else if file, ok := body.(File); ok {
+		reader, contentType = bytes.NewReader(file), "application/octet-stream"
 	} else if body != nil {
 		text, err := json.Marshal(body)
 		if err != nil {
@@ -262,6 +264,29 @@ func (c *Client) Pause(ctx context.Context, group string, r PauseRequest) (*Acce
 // Resume restarts the automation of a group, or of all if group is empty.
 func (c *Client) Resume(ctx context.Context, group string) (*Accepted, error) {
 	return call[Accepted](ctx, c, http.MethodPost, GroupPath(group, "resume"), nil)
+}
+
+// File is a request's body that is sent as it is.
+type File []byte
+
+// SaveSnapshot asks for the watcher's state, in the form that RestoreSnapshot takes. Stale: also without a quorum.
+func (c *Client) SaveSnapshot(ctx context.Context, stale bool) ([]byte, error) {
+	_, text, err := c.Do(ctx, http.MethodGet, "/v1/snapshot?stale="+strconv.FormatBool(stale), nil)
+	return text, err
+}
+
+// RestoreSnapshot puts a saved state in the place of the cluster's. Open says what becomes of switchovers that are open in it:
+// undo or keep; empty: the order is refused if there are any.
+func (c *Client) RestoreSnapshot(ctx context.Context, file []byte, open string) (*Accepted, error) {
+	return call[Accepted](ctx, c, http.MethodPut, RestorePath(open), File(file))
+}
+
+// RestorePath is the path of a restore.
+func RestorePath(open string) string {
+	if open == "" {
+		return "/v1/snapshot"
+	}
+	return "/v1/snapshot?open_switchovers=" + url.QueryEscape(open)
 }
 
 // GroupPath is the path of a verb on a group; group empty: on all of them; verb empty: the group itself.

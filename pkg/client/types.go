@@ -51,6 +51,7 @@ type Cluster struct {
 	AppliedIndex   uint64    `json:"applied_index"`
 	HasQuorum      bool      `json:"has_quorum"`
 	PolicyRevision uint64    `json:"policy_revision"`
+	Generation     uint64    `json:"generation,omitempty"` // raised by recover and by snapshot restore
 	Watchers       []Watcher `json:"watchers"`
 }
 
@@ -96,13 +97,15 @@ type Warning struct {
 
 // Automation says whether the cluster would act by itself, and if not, why not.
 type Automation struct {
-	Mode     string   `json:"mode"`
-	Paused   bool     `json:"paused"`
-	PausedBy string   `json:"paused_by"`
-	Reason   string   `json:"reason"`
-	Until    *Time    `json:"until"` // null: until resume
-	Armed    bool     `json:"armed"`
-	Blockers []Reason `json:"blockers"`
+	Mode   string `json:"mode"`
+	Paused bool   `json:"paused"`
+	// Unconfirmed: the state was recovered or restored, and everything is held until ack.
+	Unconfirmed bool     `json:"unconfirmed,omitempty"`
+	PausedBy    string   `json:"paused_by"`
+	Reason      string   `json:"reason"`
+	Until       *Time    `json:"until"` // null: until resume
+	Armed       bool     `json:"armed"`
+	Blockers    []Reason `json:"blockers"`
 }
 
 // Reason is a named reason why something is not so: a blocker, or why an app is not ready.

@@ -158,7 +158,7 @@ func (s *State) adopt(p Policy) {
 func (s *State) adoptGroup(p, old *Group) {
 	g := s.Groups[p.Name]
 	if g == nil {
-		g = &GroupState{Name: p.Name, Active: p.Apps[0].Name, Writer: p.Apps[0].Name, Apps: map[string]*AppState{}, History: []*Switchover{}, Blockers: []Blocker{}}
+		g = &GroupState{Name: p.Name, Active: p.Apps[0].Name, Writer: p.Apps[0].Name, Epoch: s.Generation * epochsPerGeneration, Apps: map[string]*AppState{}, History: []*Switchover{}, Blockers: []Blocker{}}
 		s.Groups[p.Name] = g
 	}
 	g.Notified = cursors(g.Notified, p.Notify, s.EventSeq)

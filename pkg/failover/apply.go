@@ -27,6 +27,7 @@ func (s *State) Apply(e Entry) (*State, Result) {
 		return n, refuse(CodeRefused, "not_initialised", "the cluster has no first entry yet").at(e.Index)
 	}
 	n.hear(c.Fresh)
+	n.beginAnew()
 	n.refreshHealth()
 	command := *c
 	command.By = cut(c.By, maxText)
@@ -68,6 +69,8 @@ func (s *State) perform(c *Command) Result {
 		return s.journal(c.Journal)
 	case c.Told != nil:
 		return s.tell(c.Told)
+	case c.Restore != nil:
+		return s.restore(c.Restore, c.By)
 	}
 	return refuse(CodeInvalid, "empty", "the command carries nothing that this version knows")
 }
@@ -223,6 +226,13 @@ func (s *State) pause(c *PauseOrder, by string) Result {
 func (s *State) resume(c *GroupOrder, by string) Result {
 	groups, r := s.named(c.Group)
 	for _, g := range groups {
+		if g.Unconfirmed != nil {
+			if c.Group != "" {
+				return unconfirmed(g)
+			}
+			r.Note = "groups whose state is unconfirmed after a recovery or a restore stay held: watchover ack GROUP"
+			continue
+		}
 		if g.Pause == nil {
 			continue
 		}
@@ -236,6 +246,9 @@ func (s *State) ack(c *GroupOrder, by string) Result {
 	g := s.Groups[c.Group]
 	if g == nil {
 		return noGroup(c.Group)
+	}
+	if g.Unconfirmed != nil {
+		return s.confirm(g, by)
 	}
 	if g.Cooldown == nil && g.Retry == nil && g.OutOfReach == "" {
 		return Result{Accepted: true, Note: "nothing to acknowledge"}

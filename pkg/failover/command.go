@@ -30,6 +30,7 @@ type Command struct {
 	Resume    *GroupOrder `json:"resume,omitempty"`
 	Journal   *Journal    `json:"journal,omitempty"`
 	Told      *Told       `json:"told,omitempty"`
+	Restore   *Restore    `json:"restore,omitempty"`
 }
 
 // Init is the first entry of an empty cluster.

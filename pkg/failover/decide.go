@@ -93,6 +93,9 @@ func (s *State) activeDown(g *GroupState, p *Group) Condition {
 }
 
 func pausedCondition(g *GroupState) Condition {
+	if u := g.Unconfirmed; u != nil {
+		return condition(BlockPaused, false, "paused by %s until watchover ack %s: %s", u.By, g.Name, u.Reason)
+	}
 	if g.Pause == nil {
 		return condition(BlockPaused, true, "not paused")
 	}

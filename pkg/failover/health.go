@@ -150,7 +150,7 @@ func (s *State) noteOutage(g *GroupState) {
 // settle finds a new group's first active app: the one whose database is the only primary, else the first in order.
 func (s *State) settle(g *GroupState) {
 	p := s.Policy.Group(g.Name)
-	if g.Settled || g.Switchover.Open() {
+	if g.Settled || g.Switchover.Open() || g.Unconfirmed != nil {
 		return
 	}
 	if !p.HasDatabase() {

@@ -13,7 +13,7 @@ import (
 // attempt starts.
 func (s *State) Next(group string) []Task {
 	g := s.Groups[group]
-	if g == nil || !g.Switchover.Open() {
+	if g == nil || !g.Switchover.Open() || g.Unconfirmed != nil {
 		return nil
 	}
 	w := g.Switchover
@@ -68,8 +68,8 @@ func (w *Switchover) task(step *Step, work Work) Task {
 // on one only when it has seen that the app answers otherwise.
 func (s *State) Keep(group string) []Task {
 	g := s.Groups[group]
-	if g == nil {
-		return nil
+	if g == nil || g.Unconfirmed != nil {
+		return nil // an old mark may be on what serves today
 	}
 	var tasks []Task
 	for _, p := range s.Policy.Group(group).Apps {
@@ -153,7 +153,7 @@ func (s *State) Timers() []Timer {
 		if g.Pause != nil && g.Pause.For > 0 {
 			add(g.Pause.For, "pause/%s/%d", name, g.Pause.Index)
 		}
-		if w := g.Switchover; w.Open() {
+		if w := g.Switchover; w.Open() && g.Unconfirmed == nil {
 			if w.Held != 0 {
 				add(heldTooLong, "held/%s/%d", name, w.Held)
 			}

@@ -50,6 +50,10 @@ func (s *State) judge(g *GroupState, r *Request) wish {
 		}
 		return no(CodeRefused, rule, "switchover %d from %s to %s is %s", w.ID, w.From, w.To, w.Result)
 	}
+	if g.Unconfirmed != nil {
+		refusal := unconfirmed(g)
+		return wish{refusal: &refusal}
+	}
 	if r.To == g.Active {
 		return wish{already: true}
 	}

@@ -41,6 +41,8 @@ type State struct {
 	Events         []Event                `json:"events"`    // the last ones, oldest first
 	EventSeq       uint64                 `json:"event_seq"` // of the last event
 	Applied        []Applied              `json:"applied"`   // the last commands that carried an id, oldest first
+	Recovery       *Recovery              `json:"recovery,omitempty"`
+	Former         []string               `json:"former,omitempty"` // ids of clusters whose states were restored into this one
 }
 
 // Applied remembers a command's id and what Apply answered, so that sending it again changes nothing.
@@ -86,6 +88,8 @@ type GroupState struct {
 	Apps    map[string]*AppState `json:"apps"`
 	Outage  *Outage              `json:"outage,omitempty"` // from the active app's being down by quorum until it is up
 	Pause   *Pause               `json:"pause,omitempty"`
+	// Unconfirmed holds everything back after a recovery or a restore, what a person asks for included.
+	Unconfirmed *Unconfirmed `json:"unconfirmed,omitempty"`
 	// Cooldown and Retry hold the automation back after a switchover; AskedEnd holds back a person's second signal.
 	Cooldown   *Hold             `json:"cooldown,omitempty"`
 	Retry      *Hold             `json:"retry,omitempty"`
@@ -268,7 +272,7 @@ type AtRisk struct {
 
 // Switchover is one run of the plan.
 type Switchover struct {
-	ID         uint64           `json:"id"` // index of the entry that opened it
+	ID         uint64           `json:"id"` // State.Token of the entry that opened it: in generation 0 its index
 	Group      string           `json:"group"`
 	Kind       Kind             `json:"kind"`
 	From       string           `json:"from"`

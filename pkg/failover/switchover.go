@@ -38,7 +38,7 @@ func (s *State) open(g *GroupState, o opening) *Switchover {
 	g.Epoch++
 	g.Settled = true
 	w := &Switchover{
-		ID: s.Index, Group: g.Name, Kind: o.kind, From: g.Active, To: o.to, Cause: cut(o.cause, maxText), By: o.by, Epoch: g.Epoch,
+		ID: s.Token(s.Index), Group: g.Name, Kind: o.kind, From: g.Active, To: o.to, Cause: cut(o.cause, maxText), By: o.by, Epoch: g.Epoch,
 		StartedAt: s.Time, Result: ResultRunning, Force: o.force, Policy: *p, Steps: steps(p, g.Active, o.to),
 	}
 	w.AtRisk = s.atRisk(g, p, o.to)
@@ -115,7 +115,7 @@ func noRisk() AtRisk {
 // record, the verification, the end.
 func (s *State) advance(g *GroupState) {
 	w := g.Switchover
-	if !w.Open() {
+	if !w.Open() || g.Unconfirmed != nil {
 		return
 	}
 	s.reconsider(g, w)
