@@ -16,7 +16,8 @@
 // Killing means SIGKILL, with no warning before it: the time that a hook was given is its own to the end.
 //
 // Not covered: watcher and guard killed in the same instant (a hook's first process still dies with the guard, its
-// children do not), set-user-ID programs (the kernel clears their death signal), and what a hook has asked another
+// children do not), the guard alone killed while a hook's process is in another session than the hook (nobody can tell then
+// whose it was), set-user-ID programs (the kernel clears their death signal), and what a hook has asked another
 // machine to do.
 package guard
 

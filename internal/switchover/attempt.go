@@ -71,6 +71,9 @@ func (a *attempt) run(ctx context.Context) {
 
 // ask has the attempt journaled. The token is the permission to act.
 func (a *attempt) ask(ctx context.Context, start failover.Start) (uint64, error) {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return 0, ctx.Err() // called off in the middle of the look: what was not seen then says nothing of the target
+	}
 	select {
 	case a.p.starts <- startRequest{attempt: a, start: start}:
 	case <-a.left(ctx):

@@ -7,6 +7,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/rs/zerolog"
+
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
@@ -186,4 +188,19 @@ func TestStartThatCommitsAfterLeadWasLeftIsGivenUp(t *testing.T) {
 			want(t, "its whole time is waited out first", w.now()-began, 10*time.Second)
 		})
 	}
+}
+
+// A look that leadership's end cut off has seen nothing: it is not journaled as a target that does not tell.
+func TestLookThatWasCalledOffIsNotJournaled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	p := &performer{starts: make(chan startRequest, 100), log: zerolog.Nop()}
+	for range 100 {
+		a := &attempt{p: p, answer: make(chan startAnswer, 1)}
+		a.answer <- startAnswer{err: context.Canceled}
+		if _, err := a.ask(ctx, failover.Start{Unseen: true}); err == nil {
+			t.Error("permitted")
+		}
+	}
+	want(t, "starts asked for", len(p.starts), 0)
 }
