@@ -51,6 +51,9 @@ func TestProbesAndHooksDoNotStarveOneAnother(t *testing.T) {
 func TestProbeProgramTellsWhetherItRan(t *testing.T) {
 	d := &Daemon{file: &config.File{Dir: "/"}, probing: guard.New(guard.Options{Log: zerolog.Nop()})}
 	defer d.probing.Close()
+	if err := d.probing.Start(t.Context()); err != nil { // else the first one has its start to wait for
+		t.Fatal(err)
+	}
 	for _, tc := range []struct {
 		argv   []string
 		notRun bool
