@@ -123,7 +123,7 @@ func (c *cluster) answersAll() (bool, any) {
 func TestLeaderWhoseDiskIsFullSitsOutASwitchover(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, "40m")
-	c := prepare(t, settings{mode: "manual", dataDir: map[string]string{"w1": disk + "/w1"}, only: map[string]string{"promote": "timeout: 5s, tries: 10, backoff: 100ms"}})
+	c := prepare(t, settings{mode: "manual", dataDir: map[string]string{"w1": disk + "/w1"}, steps: "timeout: 5s, tries: 10, backoff: 100ms"})
 	c.begin()
 	c.lead("w1")
 	c.waitReady("standby")
@@ -191,7 +191,7 @@ func TestStartOnAFullDiskSaysWhy(t *testing.T) {
 // A leader whose disk hangs goes on sending heartbeats, so nobody would ever take over.
 func TestLeaderWhoseDiskHangsSitsOutASwitchover(t *testing.T) {
 	t.Parallel()
-	c := prepare(t, settings{mode: "manual", watcher: crashBinary, only: map[string]string{"promote": "timeout: 5s, tries: 10, backoff: 100ms"}})
+	c := prepare(t, settings{mode: "manual", watcher: crashBinary, steps: "timeout: 5s, tries: 10, backoff: 100ms"})
 	c.settings.stall = map[string]string{"w1": c.path("stall")}
 	c.begin()
 	c.lead("w1")
