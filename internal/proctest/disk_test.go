@@ -2,6 +2,7 @@ package proctest
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -73,6 +74,40 @@ func (d diary) note(text string) {
 	d.t.Logf("%6.2f s  %s", time.Since(d.began).Seconds(), text)
 }
 
+// keepAsking asks a watcher's name server all the time, until the returned func is called, which fails the test if it was
+// ever silent and returns how often it was asked.
+func (c *cluster) keepAsking(watcher string) (stop func() int) {
+	c.t.Helper()
+	over, done := make(chan struct{}), make(chan struct{})
+	asked := 0
+	var silent error
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+			case <-over:
+				return
+			}
+			asked++
+			if a, err := c.ask(watcher); err != nil || a.address == "" {
+				silent = errors.Join(silent, err)
+			}
+		}
+	}()
+	return func() int {
+		c.t.Helper()
+		close(over)
+		<-done
+		if silent != nil {
+			c.t.Errorf("the name server of %s was silent: %v", watcher, silent)
+		}
+		return asked
+	}
+}
+
 // answersAll checks that every watcher's name server answers, sitting out or not.
 func (c *cluster) answersAll() (bool, any) {
 	for _, name := range names {
@@ -88,7 +123,7 @@ func (c *cluster) answersAll() (bool, any) {
 func TestLeaderWhoseDiskIsFullSitsOutASwitchover(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, "40m")
-	c := prepare(t, settings{mode: "manual", dataDir: map[string]string{"w1": disk + "/w1"}, only: map[string]string{"promote": "timeout: 5s, tries: 10, backoff: 100ms"}})
+	c := prepare(t, settings{mode: "manual", dataDir: map[string]string{"w1": disk + "/w1"}, steps: "timeout: 5s, tries: 10, backoff: 100ms"})
 	c.begin()
 	c.lead("w1")
 	c.waitReady("standby")
@@ -96,6 +131,7 @@ func TestLeaderWhoseDiskIsFullSitsOutASwitchover(t *testing.T) {
 	askSwitchover(c, "main")
 	c.on("w2", "promote is tried", func(_ *client.Status, g *client.Group) bool { return stepOf(g.Switchover, "promote").Attempts > 1 })
 	d := diary{t, time.Now()}
+	stopAsking := c.keepAsking("w1")
 	free := fill(t, disk)
 	d.note("w1 leads, promote is being tried, its disk is full")
 	c.waitLogged("w1", "this watcher sits out")
@@ -115,6 +151,7 @@ func TestLeaderWhoseDiskIsFullSitsOutASwitchover(t *testing.T) {
 	if !c.watchers["w1"].alive() {
 		t.Error("w1 has ended while its disk is full")
 	}
+	d.note(fmt.Sprintf("w1's name server was asked %d times and always answered", stopAsking()))
 	free()
 	d.note("there is room again")
 	<-c.watchers["w1"].done
@@ -154,7 +191,7 @@ func TestStartOnAFullDiskSaysWhy(t *testing.T) {
 // A leader whose disk hangs goes on sending heartbeats, so nobody would ever take over.
 func TestLeaderWhoseDiskHangsSitsOutASwitchover(t *testing.T) {
 	t.Parallel()
-	c := prepare(t, settings{mode: "manual", watcher: crashBinary, only: map[string]string{"promote": "timeout: 5s, tries: 10, backoff: 100ms"}})
+	c := prepare(t, settings{mode: "manual", watcher: crashBinary, steps: "timeout: 5s, tries: 10, backoff: 100ms"})
 	c.settings.stall = map[string]string{"w1": c.path("stall")}
 	c.begin()
 	c.lead("w1")
@@ -163,6 +200,7 @@ func TestLeaderWhoseDiskHangsSitsOutASwitchover(t *testing.T) {
 	askSwitchover(c, "main")
 	c.on("w2", "promote is tried", func(_ *client.Status, g *client.Group) bool { return stepOf(g.Switchover, "promote").Attempts > 1 })
 	d := diary{t, time.Now()}
+	stopAsking := c.keepAsking("w1")
 	must(t, os.WriteFile(c.path("stall"), nil, 0o600))
 	d.note("w1 leads, promote is being tried, its disk hangs")
 	c.waitLogged("w1", "this watcher sits out")
@@ -175,6 +213,7 @@ func TestLeaderWhoseDiskHangsSitsOutASwitchover(t *testing.T) {
 	c.on("w2", "the end of the switchover", func(_ *client.Status, g *client.Group) bool { return g.LastSwitchover != nil && g.Switchover == nil })
 	d.note("the switchover has ended: " + c.history("w2")[0].Result)
 	during(t, time.Second, "every watcher answers", c.answersAll)
+	d.note(fmt.Sprintf("w1's name server was asked %d times and always answered", stopAsking()))
 	must(t, os.Remove(c.path("stall")))
 	d.note("the disk goes on")
 	<-c.watchers["w1"].done
