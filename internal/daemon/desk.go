@@ -376,7 +376,7 @@ func (k *desk) tell(state *failover.State, told uint64) uint64 {
 		}
 		line := k.d.log.Info()
 		switch e.Type {
-		case "halted", "blocked", "undo_kept", "marked", "step_failed", "refused", "low_disk":
+		case "halted", "blocked", "undo_kept", "marked", "step_failed", "refused", "low_disk", "recovered", "restored":
 			line = k.d.log.Warn()
 		}
 		line = line.Str("event", e.Type).Uint64("seq", e.Seq)

@@ -62,13 +62,17 @@ func (c *cluster) endsWith(watcher, text string) {
 	}
 }
 
-const secondGeneration = 1_000_000 // epochs are above this
+const (
+	secondGeneration = 1_000_000 // epochs are above this
+	// patientSteps do not fail on a busy machine: what is tested here is what comes after the failover.
+	patientSteps = "timeout: 20s, tries: 10, backoff: 100ms"
+)
 
 // The quorum is lost for good: the survivor becomes the cluster, holds still until a person has looked, and then guards the
 // group alone. The old majority with its old data does not act beside it.
 func TestRecoverOnTheSurvivorOfThree(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, settings{})
+	c := newCluster(t, settings{steps: patientSteps})
 	if exit, output := c.tool("recover", "--config", c.configPath("w1"), "--yes"); exit != 3 || !strings.Contains(output, "it is in use by process") {
 		t.Errorf("recover beside a running watcher: exit %d, %s", exit, output)
 	}
@@ -155,7 +159,7 @@ func TestRecoverAsksAboutAnOpenSwitchover(t *testing.T) {
 // A snapshot of a live cluster, restored into one that has just begun with the same file.
 func TestSnapshotIsRestoredIntoANewCluster(t *testing.T) {
 	t.Parallel()
-	c := newCluster(t, settings{})
+	c := newCluster(t, settings{steps: patientSteps})
 	c.killApp("main")
 	c.waitEnded(1)
 	file := c.path("backup.snap")

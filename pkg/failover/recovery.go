@@ -17,6 +17,10 @@ import (
 // epochsPerGeneration keeps the epochs of two generations apart. No group is switched over that often in one.
 const epochsPerGeneration = 1_000_000
 
+// maxGeneration is the last generation whose tokens every reader of JSON takes as they are: integers up to 2^53 (RFC 8259,
+// section 6).
+const maxGeneration = 1<<(53-generationBit) - 1
+
 // maxKept is how many watchers a recovery may go on with: so many that all of them are needed to elect the first
 // leader. Raft elects none whose log is behind another voter's, so the one with the most is the one that leads.
 const maxKept = 2
@@ -71,6 +75,9 @@ func (s *State) Recover(o RecoverOrder) (*State, Result) {
 	}
 	n := s.clone()
 	generation := max(s.Generation, o.Above) + 1
+	if generation > maxGeneration {
+		return nil, noGeneration()
+	}
 	n.Members, n.Fresh = nil, nil
 	recovery := &Recovery{ID: o.ID, Generation: generation, Left: []Member{}}
 	for _, m := range s.Members {
@@ -84,6 +91,10 @@ func (s *State) Recover(o RecoverOrder) (*State, Result) {
 	n.dropReports()
 	n.beginGeneration(generation, o.Open, "recover", "recovered from a lost quorum; what others had committed last may be missing")
 	return n, Result{Accepted: true}
+}
+
+func noGeneration() Result {
+	return refuse(CodeRefused, "generation", "generation %d is the last one there can be", maxGeneration)
 }
 
 func (s *State) judgeKept(keep []string) Result {

@@ -161,6 +161,27 @@ func TestRecoveredGroupIsHeldUntilAck(t *testing.T) {
 	}
 }
 
+// What needs no hands is held too: the verification neither ends nor runs out.
+func TestRecoveredVerificationIsHeldUntilAck(t *testing.T) {
+	w := outage(t, StepStopReplication, StepPromote, StepMaintenanceOff)
+	if step := w.group("shop").Switchover.Step(StepVerify); step.State != StepRunning {
+		t.Fatalf("verify is %s", step.State)
+	}
+	w.recovered(t, OpenKeep)
+	if r := w.due("verify/"); r.Accepted {
+		t.Error("the verification runs out while the group is held")
+	}
+	w.served("w1")
+	w.say([]string{"w1"}, "standby", w.saw("shop", "standby", VerdictUp))
+	if w.group("shop").Switchover == nil {
+		t.Fatal("the switchover ended while the group was held")
+	}
+	w.must(Command{By: "uid:0", Ack: &GroupOrder{Group: "shop"}})
+	if g := w.group("shop"); g.Switchover != nil || g.History[0].Result != ResultDone {
+		t.Errorf("after ack: %+v", g.Switchover)
+	}
+}
+
 func TestRequestsWaitForAckToo(t *testing.T) {
 	w := begin(t, defaultPlot())
 	w.allUp()
@@ -205,6 +226,25 @@ func TestHandsOfTheOldHistoryAreNobodys(t *testing.T) {
 	w.must(Command{By: "uid:0", Ack: &GroupOrder{Group: "shop"}})
 	if r := w.start(StepMaintenanceOn, nil, nil); r.Token == 0 {
 		t.Errorf("an attempt of the old history bars the step: %+v", r)
+	}
+}
+
+func TestGenerationsEnd(t *testing.T) {
+	w := begin(t, defaultPlot())
+	if maxGeneration<<generationBit+(1<<generationBit-1) != 1<<53-1 {
+		t.Errorf("the last token is %d", uint64(maxGeneration<<generationBit+(1<<generationBit-1)))
+	}
+	s := w.s.clone()
+	s.Generation = maxGeneration
+	if _, r := s.Recover(RecoverOrder{ID: "r", Keep: []string{"w1"}}); r.Accepted || r.Rule != "generation" {
+		t.Errorf("recover: %+v", r)
+	}
+	if r := w.restoredFrom(t, s, OpenUnsaid); r.Accepted || r.Rule != "generation" || w.s.Generation != 0 {
+		t.Errorf("restore: %+v", r)
+	}
+	s.Generation++
+	if r := w.restoredFrom(t, s, OpenUnsaid); r.Accepted || r.Rule != "snapshot" {
+		t.Errorf("restore of what cannot be: %+v", r)
 	}
 }
 
@@ -319,10 +359,17 @@ func TestRestoreOfAnOldSnapshot(t *testing.T) {
 	saved := w.s
 	w.must(Command{By: "uid:0", Request: &Request{Group: "shop"}})
 	w.must(Command{By: "uid:0", Abort: &GroupOrder{Group: "shop"}})
+	shorter := defaultPlot()
+	shorter.ttl = time.Minute
+	w.must(Command{By: "uid:0", SetPolicy: &SetPolicy{Revision: w.s.PolicyRevision, Policy: shorter.policy()}})
 	given := w.s
+	if given.Serial <= saved.Serial+1 {
+		t.Fatalf("serial %d after %d", given.Serial, saved.Serial)
+	}
 	if given.Groups["shop"].Switchover.Open() || given.Groups["shop"].Epoch != 1 {
 		t.Fatalf("%+v", given.Groups["shop"].Switchover)
 	}
+	w.clock = dawn.Add(-time.Hour) // a clock that is behind must not matter
 	if r := w.restoredFrom(t, saved, OpenUnsaid); !r.Accepted {
 		t.Fatalf("%+v", r)
 	}

@@ -78,8 +78,12 @@ func (s *State) restore(c *Restore, by string) Result {
 	if r := saved.judgeOpen(c.Open); !r.Accepted {
 		return r
 	}
+	generation := max(s.Generation, saved.Generation) + 1
+	if generation > maxGeneration {
+		return noGeneration()
+	}
 	s.replaceBy(saved)
-	s.beginGeneration(max(s.Generation, saved.Generation)+1, c.Open, "restore",
+	s.beginGeneration(generation, c.Open, "restore",
 		fmt.Sprintf("restored to index %d of %s; what happened since is missing", saved.Index, saved.Time.Format(time.RFC3339)))
 	s.dateHolds()
 	s.bumpSerial()

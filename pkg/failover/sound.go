@@ -23,6 +23,9 @@ func (s *State) check() error {
 	if err := checkMembers(s.Members); err != nil {
 		return err
 	}
+	if s.Generation > maxGeneration {
+		return fmt.Errorf("its generation %d is above %d", s.Generation, maxGeneration)
+	}
 	if r := s.Recovery; r != nil && (r.ID == "" || r.Generation == 0 || r.Generation > s.Generation || r.Begun > s.Index) {
 		return fmt.Errorf("its recovery %q with generation %d cannot be: it has generation %d and index %d", r.ID, r.Generation, s.Generation, s.Index)
 	}
