@@ -89,7 +89,6 @@ func (g *gate) distrustPeer(err error, name string) *distrust {
 	var known *distrust
 	var header tls.RecordHeaderError
 	var refused *tls.CertificateVerificationError
-	var hostname x509.HostnameError
 	switch {
 	case errors.As(err, &known):
 		return known
@@ -97,8 +96,6 @@ func (g *gate) distrustPeer(err error, name string) *distrust {
 		return &distrust{what: whatPlain, text: "it answers without TLS; set cluster.tls in its file too"}
 	case errors.As(err, &refused):
 		return certificateDistrust(refused, name)
-	case errors.As(err, &hostname):
-		return wrongName(hostname.Certificate, name)
 	}
 	own := g.n.o.Name
 	switch alert := alertOf(err); alert {

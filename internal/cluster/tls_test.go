@@ -324,6 +324,35 @@ func TestStrangersAtTheTLSDoor(t *testing.T) {
 	}
 }
 
+// tickets counts the session tickets that a server sends.
+type tickets struct{ atomic.Int32 }
+
+func (*tickets) Get(string) (*tls.ClientSessionState, bool) { return nil, false }
+
+func (n *tickets) Put(string, *tls.ClientSessionState) { n.Add(1) }
+
+// TestNoTicketsComeUnasked: not even to a caller that would take them.
+func TestNoTicketsComeUnasked(t *testing.T) {
+	ca := newAuthority(t, "good CA")
+	door, got := open(t, "w2", ca.of("w2")), &tickets{}
+	c, err := tls.Dial("tcp", door.address, &tls.Config{RootCAs: ca.pool(), ServerName: "w2", Certificates: []tls.Certificate{*ca.pair([]string{"w1"})},
+		NextProtos: []string{alpn[kindRequest]}, ClientSessionCache: got})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	if _, err := io.WriteString(c, greeting(`{"protocol":1,"kind":"request","cluster":"prod","name":"w1"}`)); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := readFrame(c, maxHello); err != nil || len(answer) > 0 {
+		t.Fatalf("got %q, %v", answer, err)
+	}
+	if n := got.Load(); n != 0 {
+		t.Errorf("%d tickets came", n)
+	}
+}
+
 func greeting(hello string) string {
 	return fmt.Sprintf("%s\x00\x00%c%c%s", magic, len(hello)>>8, len(hello)&0xff, hello)
 }
