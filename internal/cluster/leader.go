@@ -53,7 +53,7 @@ type term struct {
 	opened  chan struct{} // closed by open when reports may be proposed
 	ready   chan struct{} // closed by open when the first Tick has been applied
 	change  chan struct{} // one slot: the list of fresh watchers may have changed
-	give    chan string   // one slot: a reason to give way
+	give    chan handover // one slot: why and to whom to give way
 
 	slots chan struct{} // one for each command that is not committed yet
 
@@ -66,7 +66,9 @@ type term struct {
 	transferred  bool                // guarded by mu
 	transferring time.Time           // guarded by mu: since when raft has refused commands for a transfer; zero: it does not
 
-	pushes []*pusher // one for each other watcher
+	sayWaits time.Time // of keepMembers alone: when it last said what a change waits for
+
+	pushes []*pusher // one for each other watcher; used by startPushing, and then only by raft's goroutine for the state machine
 }
 
 // lead is one term of leadership: enter, loop, and leave nothing behind.
@@ -75,7 +77,7 @@ func (n *Node) lead(work context.Context, number uint64) {
 	t := &term{
 		n: n, number: number, ctx: ctx, end: end, heard: map[string]*hearing{},
 		gone: make(chan struct{}), opened: make(chan struct{}), ready: make(chan struct{}),
-		change: make(chan struct{}, 1), give: make(chan string, 1),
+		change: make(chan struct{}, 1), give: make(chan handover, 1),
 		slots: make(chan struct{}, maxPending),
 	}
 	defer close(t.gone)
@@ -99,8 +101,8 @@ func (n *Node) lead(work context.Context, number uint64) {
 	}
 	n.log.Info().Uint64(keyTerm, number).Msg("leading")
 	for ctx.Err() == nil {
-		if reason := t.reign(ctx); reason != "" {
-			t.transfer(ctx, reason)
+		if h := t.reign(ctx); h.reason != "" {
+			h.answer(t.transfer(ctx, h))
 			if n.stopping.Load() {
 				return
 			}
@@ -135,7 +137,7 @@ func (t *term) begin(ctx context.Context) error {
 	for t.n.State().Cluster == "" {
 		init := failover.Init{Cluster: t.n.o.Cluster, ClusterID: randomID()}
 		for _, p := range t.n.o.Peers {
-			init.Members = append(init.Members, failover.Member{Name: p.Name, Address: p.Address, DNS: p.DNS})
+			init.Members = append(init.Members, failover.Member{Name: p.Name, Address: p.Address, DNS: p.DNS, Node: t.n.agreedNode(p.Name)})
 		}
 		if t.n.o.Bootstrap != nil {
 			init.Policy = t.n.o.Bootstrap()
@@ -172,7 +174,7 @@ func (t *term) awaitMajority(ctx context.Context) {
 
 // reign runs Lead and keeps the lists and timers until leadership ends or is to be given away. Lead has returned when
 // it does; the reason is empty if leadership was lost.
-func (t *term) reign(ctx context.Context) string {
+func (t *term) reign(ctx context.Context) handover {
 	leading, stop := context.WithCancel(ctx)
 	var lead sync.WaitGroup
 	defer lead.Wait()
@@ -180,25 +182,27 @@ func (t *term) reign(ctx context.Context) string {
 	if t.n.o.Lead != nil {
 		lead.Go(func() { t.n.o.Lead(leading, Leadership{Term: t.number, t: t}) })
 	}
+	lead.Go(func() { t.keepMembers(leading) })
 	d := newDuties(t)
 	defer d.timer.Stop()
 	for {
 		published := t.n.Watch()
 		if reason := d.perform(time.Now()); reason != "" && t.mayTransfer() {
 			t.n.log.Warn().Str(keyReason, reason).Uint64(keyTerm, t.number).Msg("giving way")
-			return reason
+			return handover{reason: reason}
 		}
 		select {
 		case <-published:
 		case <-t.change:
 		case <-d.timer.C:
-		case reason := <-t.give:
+		case h := <-t.give:
 			if t.mayTransfer() || t.n.stopping.Load() {
-				t.n.log.Info().Str(keyReason, reason).Uint64(keyTerm, t.number).Msg("giving way")
-				return reason
+				t.n.log.Info().Str(keyReason, h.reason).Uint64(keyTerm, t.number).Msg("giving way")
+				return h
 			}
+			h.answer(ErrTransferred)
 		case <-ctx.Done():
-			return ""
+			return handover{}
 		}
 	}
 }
@@ -206,7 +210,7 @@ func (t *term) reign(ctx context.Context) string {
 // giveWay asks the term's loop to hand over; only the first reason is kept.
 func (t *term) giveWay(reason string) {
 	select {
-	case t.give <- reason:
+	case t.give <- handover{reason: reason}:
 	default:
 	}
 }
@@ -219,15 +223,16 @@ func (t *term) mayTransfer() bool {
 
 // transfer hands leadership over, once per term and only to a watcher heard just now: a second transfer to one that
 // cannot be reached can leave raft refusing every command (hashicorp/raft #696).
-func (t *term) transfer(ctx context.Context, reason string) {
+func (t *term) transfer(ctx context.Context, h handover) error {
+	reason := h.reason
 	t.mu.Lock()
 	again := t.transferred
 	t.transferred = true
 	t.mu.Unlock()
-	to, ok := t.successor(time.Now())
+	to, ok := t.successor(time.Now(), h.to)
 	if again || !ok {
 		t.n.log.Warn().Str(keyReason, reason).Msg("leadership stays here: no other watcher can take it now")
-		return
+		return ErrNoSuccessor
 	}
 	bound, cancel := context.WithTimeout(ctx, 2*t.n.o.Timing.Election)
 	defer cancel()
@@ -237,12 +242,13 @@ func (t *term) transfer(ctx context.Context, reason string) {
 		t.n.log.Info().Str(keyPeer, to.Name).Str(keyReason, reason).Msg("leadership handed over")
 		// Raft's word that it is over is on its way.
 		_ = waitEither(bound, ctx.Done(), t.n.o.Timing.Election)
-		return
+		return nil
 	}
 	t.n.log.Warn().Err(err).Str(keyPeer, to.Name).Str(keyReason, reason).Msg("leadership was not taken over")
 	if !t.n.stopping.Load() {
 		t.checkTransferring(ctx)
 	}
+	return err
 }
 
 // checkTransferring finds out whether a failed transfer has left raft usable.

@@ -144,16 +144,16 @@ func TestReasonsToGiveWay(t *testing.T) {
 func TestSuccessor(t *testing.T) {
 	now := time.Now()
 	tm := bareTerm(t)
-	if _, ok := tm.successor(now); ok {
+	if _, ok := tm.successor(now, ""); ok {
 		t.Error("found one among nobody")
 	}
 	tm.heard = map[string]*hearing{"w1": {at: now, applied: 9}, "w2": {at: now.Add(-3 * time.Second), applied: 9}}
-	if p, ok := tm.successor(now); ok {
+	if p, ok := tm.successor(now, ""); ok {
 		t.Errorf("%s was not heard lately", p.Name)
 	}
 	tm.heard["w2"].at = now.Add(-100 * time.Millisecond)
 	tm.heard["w3"] = &hearing{at: now, applied: 8}
-	if p, _ := tm.successor(now); p.Name != "w2" {
+	if p, _ := tm.successor(now, ""); p.Name != "w2" {
 		t.Errorf("%s, though w2 has applied more", p.Name)
 	}
 }

@@ -90,7 +90,8 @@ type Options struct {
 	// OnPoke is called when another watcher has seen an app fail for the first time. It must not block.
 	OnPoke func(group, app string)
 
-	listener net.Listener // instead of Listen
+	listener    net.Listener // instead of Listen
+	haltMembers *atomic.Bool // in tests: the leader leaves raft's configuration as it is
 }
 
 // Node is this watcher's part of the cluster.
@@ -116,6 +117,10 @@ type Node struct {
 	waiting atomic.Pointer[string] // why raft has not been started
 
 	joining joining
+	doubts  chan struct{} // one slot: another watcher refuses this one; see standingLoop
+	copies  copies
+	learned atomic.Pointer[[]Peer] // the members as another watcher told them to this one, which joins
+	waits   atomic.Pointer[string] // what a change of the members waits for; told by the leader
 	reports *reports
 	pokes   *pokes
 	peersMu sync.Mutex
@@ -163,7 +168,7 @@ func Open(o Options) (*Node, error) {
 	}
 	n := &Node{
 		o: o, log: o.Log, section: sectionDigest(o.Cluster, o.Peers), opened: time.Now(),
-		peers: map[string]*peer{}, notify: make(chan bool, 64), kick: make(chan struct{}, 1), fatal: make(chan error, 1), down: make(chan struct{}),
+		peers: map[string]*peer{}, notify: make(chan bool, 64), kick: make(chan struct{}, 1), fatal: make(chan error, 1), down: make(chan struct{}), doubts: make(chan struct{}, 1),
 		proposal: make(chan struct{}, maxProposals), limit: newLimiter(5 * time.Second),
 	}
 	n.setState(failover.NewState())
@@ -173,6 +178,7 @@ func Open(o Options) (*Node, error) {
 		return nil, err
 	}
 	n.reports = newReports(o.Name, n.dir.boot, o.Version)
+	n.reports.life, n.reports.node = n.dir.word, n.dir.identity.Node
 	n.pokes = newPokes()
 	if err := n.openStores(); err != nil {
 		n.dir.close()
@@ -259,10 +265,17 @@ func (n *Node) setLeader(id string) {
 	}
 }
 
-// members are the cluster's watchers: those of the state, and those of the configuration until there is one.
+// members are the cluster's watchers: those of the state. Until there is one, those that raft's log names, those that
+// another watcher has told, or those of the configuration.
 func (n *Node) members() []Peer {
 	s := n.State()
 	if len(s.Members) == 0 {
+		if peers := n.configurationPeers(); len(peers) > 0 {
+			return peers
+		}
+		if learned := n.learned.Load(); learned != nil {
+			return *learned
+		}
 		return n.o.Peers
 	}
 	peers := make([]Peer, len(s.Members))
@@ -296,3 +309,6 @@ func (n *Node) wake() {
 	default:
 	}
 }
+
+// CheckAddress refuses an address of another watcher that this one could not use.
+func (n *Node) CheckAddress(address string) error { return checkLoopback(address) }

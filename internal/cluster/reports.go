@@ -22,6 +22,8 @@ func keyOf(r failover.Report) reportKey { return reportKey{r.Group, r.App} }
 type reports struct {
 	watcher string
 	boot    uint64
+	life    string // see failover.Life; set before the first use
+	node    string // id of the data directory; set before the first use
 
 	mu    sync.Mutex
 	seq   uint64                        // guarded by mu: of the last change
@@ -75,7 +77,7 @@ func (r *reports) set(list []failover.Report, about failover.About, version stri
 	if about.Version == "" {
 		about.Version = version
 	}
-	about.Boot, about.Seq = r.boot, r.about.Seq
+	about.Boot, about.Seq, about.Life, about.Node = r.boot, r.about.Seq, r.life, r.node
 	if !reflect.DeepEqual(about, r.about) {
 		r.seq++
 		about.Seq = r.seq

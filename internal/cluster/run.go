@@ -55,6 +55,7 @@ func (n *Node) startLoops(ctx context.Context) {
 	n.spawn(func() { n.leadLoop(ctx, leading) })
 	n.spawn(func() { n.beatLoop(ctx) })
 	n.spawn(func() { n.pokeLoop(ctx) })
+	n.spawn(func() { n.standingLoop(ctx) })
 }
 
 // watchLeader keeps the view of who leads.

@@ -33,6 +33,7 @@ const (
 const (
 	kindRaft    = "raft"
 	kindRequest = "request"
+	kindJoin    = "join" // for questions of who takes part; open to watchers that do not, or not yet
 )
 
 // hello is what the dialling end says first. The other answers with one frame: empty if it is welcome, else why not.
@@ -42,6 +43,7 @@ type hello struct {
 	Cluster   string `json:"cluster"`
 	ClusterID string `json:"cluster_id,omitempty"` // empty until the cluster has begun
 	Name      string `json:"name"`
+	claim
 }
 
 // gate is the one port: it lets watchers of this cluster in and sends each connection to raft or to the requests.
@@ -172,8 +174,8 @@ func (g *gate) welcome(ctx context.Context, c *conn) {
 		return
 	}
 	_ = c.SetDeadline(time.Time{})
-	if h.Kind == kindRequest {
-		g.n.serve(ctx, c, h.Name)
+	if h.Kind != kindRaft {
+		g.n.serve(ctx, c, h)
 		return
 	}
 	c.limited = true
@@ -186,8 +188,7 @@ func (g *gate) welcome(ctx context.Context, c *conn) {
 
 // admit checks that the caller is another watcher of this cluster and speaks this protocol.
 func (g *gate) admit(c *conn, h hello) error {
-	id := g.n.State().ClusterID
-	_, known := g.n.member(h.Name)
+	id := g.n.clusterID()
 	switch {
 	case h.Protocol != protocol:
 		return fmt.Errorf("watcher %q speaks protocol %d, this one %d; run the same version on all", h.Name, h.Protocol, protocol)
@@ -197,12 +198,13 @@ func (g *gate) admit(c *conn, h hello) error {
 		return fmt.Errorf("watcher %q belongs to another cluster that is also called %q (id %s, this one %s)", h.Name, h.Cluster, h.ClusterID, id)
 	case h.Name == g.n.o.Name:
 		return fmt.Errorf("another watcher calls itself %q too; check watcher.name", h.Name)
-	case !known:
-		return fmt.Errorf("%q is not a watcher of this cluster", h.Name)
-	case h.Kind != kindRaft && h.Kind != kindRequest:
+	case h.Kind != kindRaft && h.Kind != kindRequest && h.Kind != kindJoin:
 		return fmt.Errorf("watcher %q asks for a connection of kind %q, which this version does not know", h.Name, h.Kind)
 	case h.Kind == kindRaft && !g.raftOn.Load():
 		return fmt.Errorf("watcher %q does not take part in the cluster yet", g.n.o.Name)
+	}
+	if err := g.n.judgeCaller(h); err != nil {
+		return err
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -250,18 +252,18 @@ func (g *gate) dial(ctx context.Context, address, kind string) (*conn, error) {
 		_ = raw.Close()
 		return nil, err
 	}
-	if err := g.greet(ctx, c, kind); err != nil {
+	if err := g.greet(ctx, c, kind, address); err != nil {
 		_ = c.Close()
 		return nil, err
 	}
 	return c, nil
 }
 
-func (g *gate) greet(ctx context.Context, c *conn, kind string) error {
+func (g *gate) greet(ctx context.Context, c *conn, kind, address string) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	_ = c.SetDeadline(time.Now().Add(helloTimeout))
-	text, err := json.Marshal(hello{Protocol: protocol, Kind: kind, Cluster: g.n.o.Cluster, ClusterID: g.n.State().ClusterID, Name: g.n.o.Name})
+	text, err := json.Marshal(hello{Protocol: protocol, Kind: kind, Cluster: g.n.o.Cluster, ClusterID: g.n.clusterID(), Name: g.n.o.Name, claim: g.n.claims(address)})
 	if err != nil {
 		return fmt.Errorf("cannot encode hello: %w", err)
 	}
@@ -277,6 +279,9 @@ func (g *gate) greet(ctx context.Context, c *conn, kind string) error {
 	if len(answer) > 0 {
 		err := &refusal{reason: string(answer)}
 		g.warn("refused us", c.RemoteAddr().String(), err)
+		if kind != kindJoin {
+			g.n.doubt()
+		}
 		return err
 	}
 	if !stop() {

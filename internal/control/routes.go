@@ -38,11 +38,14 @@ func (s *Server) routes() http.Handler {
 		"/v1/groups/{group}/ack":        post(s.ack),
 		"/v1/groups/{group}/pause":      post(s.pause),
 		"/v1/groups/{group}/resume":     post(s.resume),
+		"/v1/members":                   {http.MethodGet: s.members, http.MethodPost: s.changing(s.addMember)},
+		"/v1/members/{name}":            {http.MethodDelete: s.changing(s.removeMember)},
+		"/v1/members/transfer":          {http.MethodPost: s.changing(s.transfer), http.MethodDelete: s.changing(s.removeMember)},
 	} {
 		mux.Handle(pattern, dispatch(methods))
 	}
 	for _, pattern := range []string{
-		"/v1/events", "/v1/policy", "/v1/members", "/v1/members/{name...}",
+		"/v1/events", "/v1/policy",
 		"/v1/groups/{group}/rehearse", "/v1/groups/{group}/reprotect",
 	} {
 		mux.HandleFunc(pattern, notBuilt)

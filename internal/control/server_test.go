@@ -102,7 +102,6 @@ func TestErrors(t *testing.T) {
 		{name: "root", method: "GET", path: "/", status: 404, code: "not_found", text: "no such path"},
 		{name: "not built", method: "GET", path: "/v1/events", status: 404, code: "not_found", text: "not built yet"},
 		{name: "not built verb", method: "POST", path: "/v1/groups/shop/rehearse", status: 404, code: "not_found", text: "not built yet"},
-		{name: "not built member", method: "DELETE", path: "/v1/members/w3", status: 404, code: "not_found", text: "not built yet"},
 		{name: "POST status", method: "POST", path: "/v1/status", status: 405, code: "invalid", text: "method is not allowed"},
 		{name: "GET switchover", method: "GET", path: "/v1/groups/shop/switchover", status: 405, code: "invalid", text: "method is not allowed"},
 		{name: "DELETE group", method: "DELETE", path: "/v1/groups/shop", status: 405, code: "invalid", text: "method is not allowed"},

@@ -28,6 +28,7 @@ type desk struct {
 	up        map[appName]time.Time        // since when this watcher's verdict is up
 	failing   map[string]string            // group: writer whose probes have begun to fail
 	about     failover.About
+	compared  bool // the file's watchers with the state's; of run alone
 }
 
 type appName struct{ group, app string }
@@ -62,6 +63,7 @@ func (k *desk) run(ctx context.Context) error {
 			voice.publish(state)
 			targets = k.aim(state, targets)
 			k.noteFile(state)
+			k.noteMembers(state)
 			k.noteWriters(state)
 			told = k.tell(state, told)
 		}

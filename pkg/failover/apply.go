@@ -66,6 +66,18 @@ func (s *State) perform(c *Command) Result {
 		return s.resume(c.Resume, c.By)
 	case c.Journal != nil:
 		return s.journal(c.Journal)
+	case c.AddMember != nil:
+		return s.addMember(c.AddMember, c.By)
+	case c.JoinMember != nil:
+		return s.joinMember(c.JoinMember)
+	case c.AdmitMember != nil:
+		return s.admitMember(c.AdmitMember, c.Fresh)
+	case c.RemoveMember != nil:
+		return s.removeMember(c.RemoveMember, c.By)
+	case c.SettleMembers != nil:
+		return s.settleMembers(c.SettleMembers)
+	case c.Transfer != nil:
+		return s.transfer(c.Transfer, c.By)
 	}
 	return refuse(CodeInvalid, "empty", "the command carries nothing that this version knows")
 }
@@ -82,12 +94,12 @@ func (s *State) seen(id string) (Result, bool) {
 	return Result{}, false
 }
 
-// hear replaces the list of watchers whose verdicts count. Names that are not members do not.
+// hear replaces the list of watchers whose verdicts count. Names that are not members do not, nor do those that join.
 func (s *State) hear(fresh []string) {
 	s.FreshTerm = s.Term
 	s.Fresh = nil
 	for _, m := range s.Members {
-		if slices.Contains(fresh, m.Name) {
+		if m.Voter() && slices.Contains(fresh, m.Name) {
 			s.Fresh = append(s.Fresh, m.Name)
 		}
 	}
@@ -128,6 +140,11 @@ func (s *State) report(c *Reports) Result {
 		if ok && newer(about.Boot, about.Seq, m.About.Boot, m.About.Seq) {
 			about.Missing = about.Missing[:min(len(about.Missing), maxMissing)]
 			about.Version = cut(about.Version, maxText)
+			about.Life, about.Node = cut(about.Life, maxText), cut(about.Node, maxText)
+			if m.Node == "" && m.Voter() {
+				m.Node = about.Node // in a log from before data directories had ids in it
+			}
+			about.Node = ""
 			m.About = about
 		}
 	}

@@ -10,6 +10,7 @@ import (
 func (s *State) clone() *State {
 	n := *s
 	n.Members = append([]Member(nil), s.Members...)
+	n.Change = copied(s.Change)
 	n.Groups = make(map[string]*GroupState, len(s.Groups))
 	for name, g := range s.Groups {
 		n.Groups[name] = g.clone()

@@ -29,6 +29,13 @@ type Command struct {
 	Pause     *PauseOrder `json:"pause,omitempty"`
 	Resume    *GroupOrder `json:"resume,omitempty"`
 	Journal   *Journal    `json:"journal,omitempty"`
+
+	AddMember     *AddMember   `json:"add_member,omitempty"`
+	JoinMember    *JoinMember  `json:"join_member,omitempty"`
+	AdmitMember   *MemberOrder `json:"admit_member,omitempty"`
+	RemoveMember  *MemberOrder `json:"remove_member,omitempty"`
+	SettleMembers *Settle      `json:"settle_members,omitempty"`
+	Transfer      *MemberOrder `json:"transfer,omitempty"`
 }
 
 // Init is the first entry of an empty cluster.

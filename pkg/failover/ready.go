@@ -36,7 +36,7 @@ func (s *State) whyNotUp(a *AppState) string {
 			return r.Reason
 		}
 	}
-	return fmt.Sprintf("%d of %d watchers find it up", s.count(a, VerdictUp), len(s.Members))
+	return fmt.Sprintf("%d of %d watchers find it up", s.count(a, VerdictUp), s.Voters())
 }
 
 // databaseUnfit counts the watchers that saw the database fit to be promoted; ok if they are a majority. Otherwise the
@@ -55,7 +55,7 @@ func (s *State) databaseUnfit(g *GroupState, p *Group, a *AppState) (Blocker, bo
 			rank, worst = i, Blocker{Code: code, Detail: r.Watcher + ": " + detail}
 		}
 	}
-	return worst, fit >= Majority(len(s.Members))
+	return worst, fit >= s.Majority()
 }
 
 // unfitOrder ranks the reasons: who the database is comes before how it does.

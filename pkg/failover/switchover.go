@@ -152,7 +152,7 @@ func (s *State) reconsider(g *GroupState, w *Switchover) {
 	case a.Health == HealthUp:
 		w.Recovered = true
 		s.undo(g, w, w.From+" is healthy again")
-	case s.count(a, VerdictDown) >= Majority(len(s.Members)):
+	case s.count(a, VerdictDown) >= s.Majority():
 		w.Held = 0
 	case w.Held == 0:
 		w.Held = s.Index

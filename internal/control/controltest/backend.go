@@ -163,6 +163,20 @@ func (b *Backend) Local() control.Local {
 	return b.local
 }
 
+// Transfer makes to the leader, or w1 if it is empty, unless FailWith was called.
+func (b *Backend) Transfer(_ context.Context, to string) (failover.Result, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil {
+		return failover.Result{}, b.err
+	}
+	if to == "" {
+		to = "w1"
+	}
+	b.local.Leader = to
+	return failover.Result{Accepted: true}, nil
+}
+
 // Propose applies the command unless FailWith was called.
 func (b *Backend) Propose(_ context.Context, c failover.Command) (failover.Result, error) {
 	b.mu.Lock()
