@@ -178,7 +178,7 @@ func Open(o Options) (*Node, error) {
 		return nil, err
 	}
 	n.reports = newReports(o.Name, n.dir.boot, o.Version)
-	n.reports.life, n.reports.node = n.dir.word, n.dir.identity.Node
+	n.reports.identify(n.dir.word, n.dir.identity.Node)
 	n.pokes = newPokes()
 	if err := n.openStores(); err != nil {
 		n.dir.close()

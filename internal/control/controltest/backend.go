@@ -188,5 +188,9 @@ func (b *Backend) Propose(_ context.Context, c failover.Command) (failover.Resul
 	if err != nil {
 		return failover.Result{}, err
 	}
-	return b.Commit(c), nil
+	result := b.Commit(c)
+	if result.Accepted && c.RemoveMember != nil { // raft follows at once
+		b.Commit(failover.Command{SettleMembers: &failover.Settle{Change: result.Index}})
+	}
+	return result, nil
 }
