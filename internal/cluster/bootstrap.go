@@ -211,11 +211,9 @@ func (n *Node) joinOnce(ctx context.Context) (why string, wait time.Duration, er
 	if why != "" {
 		return why, joinEvery, nil
 	}
-	for _, name := range slices.Sorted(maps.Keys(answers)) {
-		if a := answers[name]; a.Begun {
-			why, err = n.enter(ctx, name, a)
-			return why, joinEvery, err
-		}
+	if name := begunOne(answers); name != "" {
+		why, err = n.enter(ctx, name, answers[name])
+		return why, joinEvery, err
 	}
 	if own.Stage == stageJoined {
 		return "no other watcher that has begun is reachable", joinEvery, nil
@@ -241,6 +239,20 @@ func (n *Node) joinOnce(ctx context.Context) (why string, wait time.Duration, er
 		}
 	}
 	return n.begin(mine, changes)
+}
+
+// begunOne names a watcher that has begun, if there is one: rather one that knows how this watcher stands.
+func begunOne(answers map[string]joinAnswer) string {
+	found := ""
+	for _, name := range slices.Sorted(maps.Keys(answers)) {
+		switch a := answers[name]; {
+		case a.Begun && a.Standing != failover.StandingUnknown:
+			return name
+		case a.Begun && found == "":
+			found = name
+		}
+	}
+	return found
 }
 
 // begin starts under an agreement that all have confirmed, unless it was exchanged meanwhile.

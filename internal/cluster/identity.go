@@ -135,7 +135,7 @@ func (n *Node) standing(name string, c claim) failover.Standing {
 		if s.Member(name) == nil && n.configured(name) {
 			return failover.StandingMember
 		}
-	case failover.StandingMember:
+	case failover.StandingMember, failover.StandingOld:
 		if m := s.Member(name); c.Word != "" && c.Word != m.About.Life && n.runsElsewhere(*m, c) {
 			return standingCopy
 		}

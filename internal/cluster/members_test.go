@@ -315,7 +315,7 @@ func TestCopyBesideItsOriginal(t *testing.T) {
 		second.err = n.Run(context.Background())
 		close(second.done)
 	}()
-	gone(t, second, "copy of")
+	gone(t, second, "runs already with another copy of")
 	if _, err := Open(o); err == nil || !strings.Contains(err.Error(), "takes part no more") {
 		t.Errorf("the copy can be opened again: %v", err)
 	}

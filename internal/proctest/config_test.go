@@ -30,7 +30,8 @@ cluster:
 	for i, name := range names {
 		fmt.Fprintf(&b, "    %s: {address: \"127.0.0.1:%d\", dns: [127.0.0.%d]}\n", name, c.base+8+i, i+1)
 	}
-	fmt.Fprintf(&b, "  timing: {heartbeat: 250ms, election: 250ms, lease: 250ms}\nzone:\n  name: ha.example.com\n%sgroups:\n  %s:\n    record: shop\n    apps:\n", s.zone, group)
+	fmt.Fprintf(&b, "  timing: %s\nzone:\n  name: ha.example.com\n%sgroups:\n  %s:\n    record: shop\n    apps:\n",
+		orElse(s.timing, "{heartbeat: 250ms, election: 250ms, lease: 250ms}"), s.zone, group)
 	for _, app := range []string{"main", "standby"} {
 		b.WriteString(c.appConfig(app))
 	}

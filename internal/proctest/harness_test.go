@@ -35,6 +35,7 @@ type settings struct {
 	hooks     bool
 	web       map[string]string // app: base URL of its maintenance switch, if not its own
 	probePath string            // of main; default /healthz
+	timing    string            // default a quarter of a second
 }
 
 // cluster is three watchers, two apps and their directory. Its methods fail the test when something cannot be done.

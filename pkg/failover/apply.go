@@ -141,7 +141,7 @@ func (s *State) report(c *Reports) Result {
 			about.Missing = about.Missing[:min(len(about.Missing), maxMissing)]
 			about.Version = cut(about.Version, maxText)
 			about.Life, about.Node = cut(about.Life, maxText), cut(about.Node, maxText)
-			if m.Node == "" && m.Voter() {
+			if m.Node == "" && m.Voter() && !s.hasNode(about.Node) {
 				m.Node = about.Node // in a log from before data directories had ids in it
 			}
 			about.Node = ""

@@ -94,6 +94,11 @@ func (s *State) Member(name string) *Member {
 	return nil
 }
 
+// hasNode reports whether a data directory is some watcher's.
+func (s *State) hasNode(node string) bool {
+	return node != "" && slices.ContainsFunc(s.Members, func(m Member) bool { return m.Node == node })
+}
+
 // Voters is the number of watchers that count.
 func (s *State) Voters() int {
 	n := 0
@@ -189,7 +194,7 @@ func (s *State) joinMember(c *JoinMember) Result {
 		return refuse(CodeNotFound, "", "%s is no watcher of this cluster", c.Name)
 	case m.Node == c.Node:
 		return Result{Accepted: true}
-	case m.Node != "" || m.Voter():
+	case m.Node != "" || m.Voter() || s.hasNode(c.Node):
 		return refuse(CodeRefused, RuleDirectory, "watcher %s has another data directory", c.Name)
 	case s.wasRemoved("", c.Node) != nil:
 		return refuse(CodeRefused, RuleDirectory, "the data directory was removed from the cluster")
