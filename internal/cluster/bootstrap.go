@@ -333,11 +333,11 @@ func (n *Node) askOthers(ctx context.Context, q joinQuestion) (map[string]joinAn
 				answers[p.Name] = *reply.Join
 				return
 			}
-			why := "is not reachable at " + p.Address
+			why := " is not reachable at " + p.Address
 			if refused := (*refusal)(nil); errors.As(err, &refused) {
-				why = "refuses: " + refused.reason
+				why = refusesWord + refused.reason
 			}
-			missing = append(missing, p.Name+" "+why)
+			missing = append(missing, p.Name+why)
 		})
 	}
 	asking.Wait()

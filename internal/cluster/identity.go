@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,6 +27,7 @@ import (
 const standingCopy failover.Standing = "copy"
 
 const (
+	refusesWord  = " refuses: "
 	copyTimeout  = time.Second // to ask a watcher's address who is there
 	doubtPause   = 200 * time.Millisecond
 	maxLivesKept = 64
@@ -272,7 +275,8 @@ func (n *Node) standingLoop(ctx context.Context) {
 
 // askStanding asks the other watchers how this one stands; true: it takes part no more.
 func (n *Node) askStanding(ctx context.Context) bool {
-	answers, _ := n.askOthers(ctx, joinQuestion{})
+	answers, missing := n.askOthers(ctx, joinQuestion{})
+	n.noteRefused(answers, missing)
 	unknown := true
 	for _, a := range answers {
 		switch a.Standing {
@@ -290,6 +294,22 @@ func (n *Node) askStanding(ctx context.Context) bool {
 		n.doubt() // none of them has read its log yet
 	}
 	return false
+}
+
+// noteRefused notes for the status that no watcher lets this one in.
+func (n *Node) noteRefused(answers map[string]joinAnswer, missing []string) {
+	var refusals []string
+	for _, why := range missing {
+		if strings.Contains(why, refusesWord) {
+			refusals = append(refusals, why)
+		}
+	}
+	if len(answers) > 0 || len(refusals) == 0 {
+		n.waiting.Store(nil)
+		return
+	}
+	slices.Sort(refusals)
+	n.waiting.Store(&refusals[0])
 }
 
 // retire ends this watcher for good.

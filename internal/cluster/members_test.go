@@ -378,6 +378,34 @@ func TestMovedAddress(t *testing.T) {
 	r.order(pauseCommand("", "with the moved one's vote", 0))
 }
 
+// The directory of a watcher of the same name in another cluster of the same name.
+func TestForeignDirectory(t *testing.T) {
+	r := newRig(t, 3, nil)
+	r.up()
+	for _, n := range r.living() {
+		until(t, "the directory knows its cluster", func() bool { return n.identity().ClusterID != "" })
+		r.quit(n)
+	}
+	foreign := r.base
+	r.base = t.TempDir()
+	leader := r.up() // another cluster at the same addresses
+	follower := r.follower()
+	name := follower.Name()
+	r.quit(follower)
+	until(t, "it is not heard", func() bool { return !leader.State().IsFresh(name) })
+	term := leader.raft.Load().CurrentTerm()
+	r.each = func(o *Options) {
+		if o.Name == name {
+			o.DataDir = filepath.Join(foreign, name)
+		}
+	}
+	r.start(name)
+	waitsFor(t, r.runs[name], "belongs to another cluster that is also called")
+	if r.leader() != leader || leader.State().IsFresh(name) || leader.raft.Load().CurrentTerm() != term || r.runs[name].State().ClusterID == leader.State().ClusterID {
+		t.Error("it takes part")
+	}
+}
+
 func TestMovedLeaderHandsOverFirst(t *testing.T) {
 	r := newRig(t, 3, nil)
 	leader := r.up()

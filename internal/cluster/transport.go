@@ -195,7 +195,7 @@ func (g *gate) admit(c *conn, h hello) error {
 	case h.Cluster != g.n.o.Cluster:
 		return fmt.Errorf("watcher %q belongs to cluster %q, this one to %q; check cluster.name and the addresses", h.Name, h.Cluster, g.n.o.Cluster)
 	case h.ClusterID != "" && id != "" && h.ClusterID != id:
-		return fmt.Errorf("watcher %q belongs to another cluster that is also called %q (id %s, this one %s)", h.Name, h.Cluster, h.ClusterID, id)
+		return fmt.Errorf("watcher %q belongs to another cluster that is also called %q (id %s, this one %s); give it its own data_dir, or an empty one after `watchover members remove` and `add` of it", h.Name, h.Cluster, h.ClusterID, id)
 	case h.Name == g.n.o.Name:
 		return fmt.Errorf("another watcher calls itself %q too; check watcher.name", h.Name)
 	case h.Kind != kindRaft && h.Kind != kindRequest && h.Kind != kindJoin:

@@ -5,12 +5,11 @@ import (
 	"unicode/utf8"
 )
 
-// clone returns a state whose groups may be changed without touching the original. Reports, holds, pauses, events and
-// ended switchovers are never changed in place, so they are shared.
+// clone returns a state whose groups may be changed without touching the original. Reports, holds, pauses, events,
+// changes of the members and ended switchovers are never changed in place, so they are shared.
 func (s *State) clone() *State {
 	n := *s
 	n.Members = append([]Member(nil), s.Members...)
-	n.Change = copied(s.Change)
 	n.Groups = make(map[string]*GroupState, len(s.Groups))
 	for name, g := range s.Groups {
 		n.Groups[name] = g.clone()
