@@ -436,3 +436,70 @@ func TestTransfer(t *testing.T) {
 		t.Error("to nobody")
 	}
 }
+
+func TestNextStep(t *testing.T) {
+	state := func(members ...failover.Member) *failover.State {
+		s := failover.NewState()
+		s.Cluster, s.Members = "prod", members
+		return s
+	}
+	member := func(name, address, node string, joining bool) failover.Member {
+		return failover.Member{Name: name, Address: address, Node: node, Joining: joining}
+	}
+	config := func(servers ...raft.Server) raft.Configuration { return raft.Configuration{Servers: servers} }
+	server := func(name, address string, s raft.ServerSuffrage) raft.Server {
+		return raft.Server{ID: raft.ServerID(name), Address: raft.ServerAddress(address), Suffrage: s}
+	}
+	w1, s1 := member("w1", "a:1", "d1", false), server("w1", "a:1", raft.Voter)
+	moving := state(w1)
+	moving.Change = &failover.MemberChange{Index: 7, Kind: failover.ChangeMove, Name: "w1"}
+	adding := state(w1, member("w2", "b:1", "d2", false))
+	adding.Change = &failover.MemberChange{Index: 7, Kind: failover.ChangeAdd, Name: "w2"}
+	for _, c := range []struct {
+		name   string
+		state  *failover.State
+		config raft.Configuration
+		behind uint64
+		silent bool
+		want   stepKind
+		why    string
+	}{
+		{name: "nothing to do", state: state(w1), config: config(s1), want: stepNone},
+		{name: "not started", state: state(w1, member("w2", "b:1", "", true)), config: config(s1), want: stepWait, why: "not been started"},
+		{name: "started", state: state(w1, member("w2", "b:1", "d2", true)), config: config(s1), want: stepAddNonvoter},
+		{name: "not heard", state: state(w1, member("w2", "b:1", "d2", true)), config: config(s1, server("w2", "b:1", raft.Nonvoter)), silent: true, want: stepWait, why: "not heard"},
+		{name: "far behind", state: state(w1, member("w2", "b:1", "d2", true)), config: config(s1, server("w2", "b:1", raft.Nonvoter)), behind: caughtUp + 1, want: stepWait, why: "33 entries to go"},
+		{name: "caught up", state: state(w1, member("w2", "b:1", "d2", true)), config: config(s1, server("w2", "b:1", raft.Nonvoter)), behind: caughtUp, want: stepAddVoter},
+		{name: "votes", state: state(w1, member("w2", "b:1", "d2", true)), config: config(s1, server("w2", "b:1", raft.Voter)), want: stepAdmit},
+		{name: "put right while it joins", state: state(w1, member("w2", "c:1", "d2", true)), config: config(s1, server("w2", "b:1", raft.Nonvoter)), want: stepMove},
+		{name: "moved", state: state(w1, member("w2", "c:1", "d2", false)), config: config(s1, server("w2", "b:1", raft.Voter)), want: stepMove},
+		{name: "removed", state: state(w1), config: config(s1, server("w2", "b:1", raft.Voter)), want: stepRemove},
+		{name: "lost by raft", state: state(w1, member("w2", "b:1", "d2", false)), config: config(s1), want: stepWait, why: "raft does not know it"},
+		{name: "followed", state: moving, config: config(s1), want: stepSettle},
+		{name: "an addition ends with its admission", state: adding, config: config(s1, server("w2", "b:1", raft.Voter)), want: stepNone},
+	} {
+		step := nextStep(c.state, c.config, func(string) (uint64, bool) { return c.behind, !c.silent })
+		if step.kind != c.want || !strings.Contains(step.why, c.why) {
+			t.Errorf("%s: step %d, %q; want %d, %q", c.name, step.kind, step.why, c.want, c.why)
+		}
+	}
+}
+
+// A leader that is removed, or whose address has moved, hands over before it touches raft's configuration.
+func TestOwnStepHandsOverFirst(t *testing.T) {
+	for _, kind := range []stepKind{stepRemove, stepMove} {
+		tm := bareTerm(t)
+		tm.give = make(chan handover, 1)
+		ended, cancel := context.WithCancel(context.Background())
+		cancel()
+		_ = tm.perform(ended, memberStep{kind: kind, peer: Peer{Name: tm.n.o.Name}})
+		select {
+		case h := <-tm.give:
+			if h.reason == "" {
+				t.Error("no reason is given")
+			}
+		default:
+			t.Errorf("step %d: leadership is not handed over", kind)
+		}
+	}
+}

@@ -77,10 +77,7 @@ func (r *rig) names() []string {
 	for _, p := range r.peers {
 		names = append(names, p.Name)
 	}
-	for _, name := range slices.Sorted(maps.Keys(r.added)) {
-		names = append(names, name)
-	}
-	return names
+	return append(names, slices.Sorted(maps.Keys(r.added))...)
 }
 
 func (r *rig) options(name string) Options {

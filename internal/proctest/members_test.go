@@ -261,7 +261,7 @@ func TestMovedWatcher(t *testing.T) {
 	// The two others' files still have the old address: the members count.
 	c.stopWatcher("w1")
 	c.startWatcher("w1")
-	c.waitSays("w1", "w3 is at "+c.at(11))
+	c.waitSays("w1", "w3 is at "+c.at(11)+", not ")
 	c.waitMembers("w1", names...)
 }
 
