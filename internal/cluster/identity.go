@@ -276,7 +276,7 @@ func (n *Node) standingLoop(ctx context.Context) {
 // askStanding asks the other watchers how this one stands; true: it takes part no more.
 func (n *Node) askStanding(ctx context.Context) bool {
 	answers, missing := n.askOthers(ctx, joinQuestion{})
-	n.noteRefused(answers, missing)
+	n.noteApart(answers, missing)
 	unknown := true
 	for _, a := range answers {
 		switch a.Standing {
@@ -284,32 +284,63 @@ func (n *Node) askStanding(ctx context.Context) bool {
 			n.retire(a.Standing)
 			return true
 		case failover.StandingOther:
-			n.fail(fmt.Errorf("cannot take part in cluster %q: %s", n.o.Cluster, standingText(a.Standing, n.o.Name)))
+			n.fail(fmt.Errorf("cannot take part in cluster %q: %s", n.o.Cluster, n.ownText(a.Standing)))
 			return true
 		case failover.StandingMember:
 			unknown = false
 		}
 	}
-	if unknown && len(answers) > 0 {
-		n.doubt() // none of them has read its log yet
+	if unknown && len(answers) > 0 || n.waiting.Load() != nil {
+		n.doubt() // none of them has read its log yet, or what keeps this watcher apart may end
 	}
 	return false
 }
 
-// noteRefused notes for the status that no watcher lets this one in.
-func (n *Node) noteRefused(answers map[string]joinAnswer, missing []string) {
-	var refusals []string
-	for _, why := range missing {
-		if strings.Contains(why, refusesWord) {
-			refusals = append(refusals, why)
+// noteApart notes for the status that no watcher lets this one in, or that the others look for it elsewhere.
+func (n *Node) noteApart(answers map[string]joinAnswer, missing []string) {
+	var apart []string
+	for name, a := range answers {
+		for _, m := range a.Members {
+			if m.Name == n.o.Name && m.Address != n.ownPeer().Address {
+				apart = append(apart, fmt.Sprintf("%s looks for this watcher at %s; `watchover members add %s %s` on a running watcher tells the others that it has moved",
+					name, m.Address, m.Name, n.ownPeer().Address))
+			}
 		}
 	}
-	if len(answers) > 0 || len(refusals) == 0 {
+	for _, why := range missing {
+		if len(answers) == 0 && strings.Contains(why, refusesWord) {
+			apart = append(apart, why)
+		}
+	}
+	if len(apart) == 0 {
 		n.waiting.Store(nil)
 		return
 	}
-	slices.Sort(refusals)
-	n.waiting.Store(&refusals[0])
+	slices.Sort(apart)
+	n.waiting.Store(&apart[0])
+	if ok, _ := n.limit.allow("apart: " + apart[0]); ok {
+		n.log.Warn().Str(keyReason, apart[0]).Msg("this watcher is apart from the others")
+	}
+}
+
+// ownPeer is this watcher as its file names it.
+func (n *Node) ownPeer() Peer {
+	for _, p := range n.o.Peers {
+		if p.Name == n.o.Name {
+			return p
+		}
+	}
+	return Peer{Name: n.o.Name}
+}
+
+// ownText is standingText about this watcher, with commands that can be typed as they are.
+func (n *Node) ownText(s failover.Standing) string {
+	p := n.ownPeer()
+	dns := "IP"
+	if len(p.DNS) > 0 {
+		dns = strings.Join(p.DNS, ",")
+	}
+	return strings.ReplaceAll(standingText(s, n.o.Name), "ADDRESS --dns IP", p.Address+" --dns "+dns)
 }
 
 // retire ends this watcher for good.
@@ -322,7 +353,7 @@ func (n *Node) retire(s failover.Standing) {
 	if err != nil {
 		n.log.Error().Err(err).Msg("cannot note that this watcher takes part no more")
 	}
-	n.fail(fmt.Errorf("cannot take part in cluster %q any more: %s", n.o.Cluster, standingText(s, n.o.Name)))
+	n.fail(fmt.Errorf("cannot take part in cluster %q any more: %s", n.o.Cluster, n.ownText(s)))
 }
 
 // noteCluster writes down which cluster the directory belongs to, before another one's log can get into it.

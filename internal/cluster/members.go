@@ -296,7 +296,7 @@ func (n *Node) enter(ctx context.Context, name string, a joinAnswer) (string, er
 		n.retire(a.Standing)
 		return "", <-n.fatal
 	}
-	return fmt.Sprintf("this data directory is empty, and watcher %s says: %s", name, standingText(a.Standing, i.Name)), nil
+	return fmt.Sprintf("this data directory is empty, and watcher %s says: %s", name, n.ownText(a.Standing)), nil
 }
 
 // bind asks a watcher that has begun to have this empty directory taken for the one of the watcher that is to join.

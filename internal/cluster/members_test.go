@@ -87,7 +87,7 @@ func TestAddedWatcherCatchesUpBeforeItCounts(t *testing.T) {
 	leader := r.up()
 	p := r.another("w4")
 	r.start("w4")
-	waitsFor(t, r.runs["w4"], "members add w4 ADDRESS")
+	waitsFor(t, r.runs["w4"], "members add w4 "+p.Address)
 	if r.runs["w4"].raft.Load() != nil {
 		t.Fatal("raft runs on a watcher that nobody has added")
 	}
@@ -239,7 +239,7 @@ func TestWipedWatcherIsReplaced(t *testing.T) {
 	wiped := r.runs[name]
 	waitsFor(t, wiped, "members remove "+name)
 	r.remove(name)
-	waitsFor(t, wiped, "members add "+name+" ADDRESS")
+	waitsFor(t, wiped, "members add "+name+" 127.0.0.1")
 	until(t, "the removal is complete", func() bool { return r.leader().State().Change == nil })
 	var p Peer
 	for _, peer := range r.peers {
@@ -368,9 +368,11 @@ func TestMovedAddress(t *testing.T) {
 		}
 	}
 	r.start(name)
+	waitsFor(t, r.runs[name], "looks for this watcher at "+follower.o.Listen)
 	r.add(Peer{Name: name, Address: p.Address})
 	r.settled(3)
 	until(t, "it is heard from its new address", func() bool { return leader.State().IsFresh(name) })
+	until(t, "nothing is waited for", func() bool { return r.runs[name].Status().Waiting == "" })
 	if got := configurationOf(leader)[name].Address; string(got) != p.Address {
 		t.Errorf("raft reaches it at %s, it is at %s", got, p.Address)
 	}

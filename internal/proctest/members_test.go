@@ -210,7 +210,7 @@ func TestReplacedByAnotherMachine(t *testing.T) {
 	c.watchers["w3"].kill()
 	c.writeOther("w4", "w4", place{port: 11, dns: 7})
 	c.startWatcher("w4")
-	c.waitSays("w4", "watchover members add w4 ADDRESS")
+	c.waitSays("w4", "watchover members add w4 "+c.at(11)+" --dns 127.0.0.7")
 	c.say("w1", "members", "add", "w4", c.at(11), "--dns", "127.0.0.4")
 	eventually(t, "w4 counts", func() (bool, any) {
 		_, text := c.order("w1", "members", "list", "-o", "json")
@@ -252,6 +252,7 @@ func TestMovedWatcher(t *testing.T) {
 	c.writeOther("w3", "w3", place{port: 11, dns: 6})
 	c.startWatcher("w3")
 	c.on("w1", "w3 silent", func(s *client.Status, _ *client.Group) bool { return s.Cluster.Watchers[2].Silent })
+	c.waitSays("w3", "looks for this watcher at "+c.at(10))
 	c.say("w1", "members", "add", "w3", c.at(11))
 	for _, name := range names {
 		c.waitMembers(name, names...)
