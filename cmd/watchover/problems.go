@@ -33,6 +33,9 @@ func problems(s *client.Status) []problem {
 
 func clusterProblems(s *client.Status) []problem {
 	var list []problem
+	if s.Cluster.Waiting != "" {
+		list = append(list, problem{critical: true, text: s.Watcher + " does not take part yet: " + s.Cluster.Waiting})
+	}
 	switch {
 	case !s.Cluster.HasQuorum:
 		list = append(list, problem{critical: true, text: "no quorum: " + s.Watcher + " does not reach a majority of the watchers; the automation stands still"})

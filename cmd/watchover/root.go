@@ -24,7 +24,7 @@ type ui struct {
 
 // later are the verbs of the interface that this version does not have.
 var later = []string{
-	"rehearse", "reprotect", "members",
+	"rehearse", "reprotect",
 }
 
 // execute runs one command line and returns its exit code.
@@ -66,7 +66,7 @@ Exit codes: 0 done; 1 failed; 2 wrong usage, unknown group or invalid config; 3 
 	})
 	root.AddCommand(
 		runCommand(u), statusCommand(u), explainCommand(u), switchoverCommand(u), abortCommand(u), retryCommand(u),
-		ackCommand(u), pauseCommand(u), resumeCommand(u), historyCommand(u), checkCommand(u), configCommand(u), versionCommand(u),
+		ackCommand(u), pauseCommand(u), resumeCommand(u), historyCommand(u), checkCommand(u), membersCommand(u), configCommand(u), versionCommand(u),
 		pkiCommand(u),
 		eventsCommand(u), applyCommand(u), diffCommand(u), completionCommand(u),
 		snapshotCommand(u), recoverCommand(u),

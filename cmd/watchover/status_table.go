@@ -230,7 +230,10 @@ func (p *page) watchers(s *client.Status) {
 	table := [][]cell{header("WATCHER", "STATE", "ADDRESS", "VERSION", "")}
 	for _, w := range s.Cluster.Watchers {
 		state, note := word(w.State), cell{}
-		if w.Silent {
+		switch {
+		case !w.Voter:
+			state = cell{text: "joining", style: warn}
+		case w.Silent:
 			state = cell{text: "silent", style: bad}
 		}
 		if w.FileDiffers {

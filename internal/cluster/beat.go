@@ -59,7 +59,8 @@ func (n *Node) beatLoop(ctx context.Context) {
 // beatOnce tells the leader that this watcher is well. Held: some report waits for a newer state.
 func (n *Node) beatOnce(ctx context.Context, view *leaderView) (heard, held bool) {
 	state := n.State()
-	b := beat{Applied: state.Index, Blind: state.Cluster == ""}
+	n.noteStarted(state)
+	b := beat{Applied: state.Index, Blind: state.Cluster == "" || n.identity().Stage == stageJoined}
 	if n.o.Overdue != nil {
 		b.Overdue = n.o.Overdue()
 	}

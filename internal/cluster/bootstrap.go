@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
 // The first start. A watcher whose data is gone has forgotten its votes and what it acknowledged; were it to begin again
@@ -25,6 +27,8 @@ import (
 // agreement has not changed since it asked the first of them, or when another one that has begun under an agreement
 // tells so and the agreement names this very directory.
 //
+// A watcher that was added later, and a directory that takes the place of a lost one, begin otherwise: see members.go.
+//
 // Two different agreements cannot both begin: the second would need a confirmation by the first one's beginner, either
 // after it began, which it refuses, or before it asked, and then its exchange back happened before all
 // confirmed to it, which takes the second one's beginner off its own agreement.
@@ -35,6 +39,7 @@ type stage string
 const (
 	stageEmpty    stage = ""
 	stageBegun    stage = "begun"   // raft may have been given its first configuration, but has not run
+	stageJoined   stage = "joined"  // added to a running cluster; its log is empty until the leader has filled it
 	stageStarted  stage = "started" // raft may have run
 	joinTimeout         = 2 * time.Second
 	joinEvery           = 500 * time.Millisecond
@@ -55,6 +60,7 @@ func (a *agreement) equal(b *agreement) bool {
 // joinQuestion asks a watcher how it stands and, if Agreement is set, to confirm that.
 type joinQuestion struct {
 	Agreement *agreement `json:"agreement,omitempty"`
+	Bind      bool       `json:"bind,omitempty"` // have the asking directory bound to its watcher, which is to join
 }
 
 // joinAnswer is how a watcher stands before or after its first start.
@@ -64,6 +70,12 @@ type joinAnswer struct {
 	Begun     bool       `json:"begun"`
 	Agreement *agreement `json:"agreement,omitempty"` // set if begun
 	Confirmed bool       `json:"confirmed"`
+	// What a watcher that has begun knows of the one that asks.
+	failover.Life
+	Standing failover.Standing `json:"standing,omitempty"`
+	Bound    bool              `json:"bound,omitempty"` // the state names this very directory
+	Members  []Peer            `json:"members,omitempty"`
+	Error    string            `json:"error,omitempty"` // why the directory was not bound
 }
 
 // sectionDigest identifies the cluster section of a configuration: its name, and each watcher with its addresses.
@@ -123,7 +135,16 @@ func (n *Node) setStage(s stage) error {
 }
 
 // takeJoin answers another watcher's question.
-func (n *Node) takeJoin(from string, q joinQuestion) joinAnswer {
+func (n *Node) takeJoin(ctx context.Context, h hello, q joinQuestion) joinAnswer {
+	a := n.answerFirstStart(h.Name, q)
+	a.Life = n.life()
+	if a.Begun {
+		n.answerStanding(ctx, h, q, &a)
+	}
+	return a
+}
+
+func (n *Node) answerFirstStart(from string, q joinQuestion) joinAnswer {
 	n.joining.mu.Lock()
 	defer n.joining.mu.Unlock()
 	i := n.dir.identity
@@ -187,7 +208,7 @@ func (n *Node) joinOnce(ctx context.Context) (why string, wait time.Duration, er
 	switch {
 	case own.Stage == stageBegun && own.Agreement != nil && own.Agreement.Section != n.section:
 		return "the cluster section was changed after this watcher had begun its first start; put it back as it was, start, and change it then", joinEvery, nil
-	case own.Stage != stageEmpty:
+	case own.Stage == stageBegun || own.Stage == stageStarted:
 		return "", 0, nil
 	}
 	answers, why := n.ask(ctx, nil)
@@ -197,11 +218,12 @@ func (n *Node) joinOnce(ctx context.Context) (why string, wait time.Duration, er
 	if why != "" {
 		return why, joinEvery, nil
 	}
-	for _, name := range slices.Sorted(maps.Keys(answers)) {
-		if a := answers[name]; a.Begun {
-			why, err = n.follow(name, a.Agreement)
-			return why, joinEvery, err
-		}
+	if name := begunOne(answers); name != "" {
+		why, err = n.enter(ctx, name, answers[name])
+		return why, joinEvery, err
+	}
+	if own.Stage == stageJoined {
+		return "no other watcher that has begun is reachable", joinEvery, nil
 	}
 	mine := &agreement{Section: n.section, Nodes: map[string]string{n.o.Name: own.Node}}
 	for name, a := range answers {
@@ -226,6 +248,20 @@ func (n *Node) joinOnce(ctx context.Context) (why string, wait time.Duration, er
 	return n.begin(mine, changes)
 }
 
+// begunOne names a watcher that has begun, if there is one: rather one that knows how this watcher stands.
+func begunOne(answers map[string]joinAnswer) string {
+	found := ""
+	for _, name := range slices.Sorted(maps.Keys(answers)) {
+		switch a := answers[name]; {
+		case a.Begun && a.Standing != failover.StandingUnknown:
+			return name
+		case a.Begun && found == "":
+			found = name
+		}
+	}
+	return found
+}
+
 // begin starts under an agreement that all have confirmed, unless it was exchanged meanwhile.
 func (n *Node) begin(a *agreement, changes int) (string, time.Duration, error) {
 	n.joining.mu.Lock()
@@ -244,8 +280,7 @@ func (n *Node) follow(name string, a *agreement) (string, error) {
 	defer n.joining.mu.Unlock()
 	i := n.dir.identity
 	if a == nil || a.Nodes[i.Name] != i.Node {
-		return fmt.Sprintf("this data directory is empty, but the cluster has begun with another one for %s (watcher %s says): a wiped watcher must not vote under its old identity; "+
-			"restore the old directory, or use \"members add\", which is not built yet", i.Name, name), nil
+		return "watcher " + name + " has not read its log yet", nil
 	}
 	i.Agreement, i.Stage = a, stageBegun
 	return "", n.dir.save(i)
@@ -266,39 +301,10 @@ func (n *Node) judgeSections(answers map[string]joinAnswer) string {
 	return fmt.Sprintf("the cluster section here differs from that of %s; make cluster.name and cluster.watchers the same everywhere", strings.Join(others, ", "))
 }
 
-// ask puts the question to all other watchers at once. It returns the answers, and who did not give one.
+// ask asks all other watchers to confirm an agreement, or, if it is nil, how they stand. It returns the answers, and who
+// did not give one.
 func (n *Node) ask(ctx context.Context, a *agreement) (map[string]joinAnswer, string) {
-	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
-	defer cancel()
-	var (
-		mu      sync.Mutex
-		asking  sync.WaitGroup
-		answers = map[string]joinAnswer{}
-		missing []string
-	)
-	for _, p := range n.o.Peers {
-		if p.Name == n.o.Name {
-			continue
-		}
-		asking.Go(func() {
-			reply, err := n.peer(p.Name).call(ctx, p.Address, request{Join: &joinQuestion{Agreement: a}})
-			mu.Lock()
-			defer mu.Unlock()
-			if err == nil && reply.Join != nil {
-				answers[p.Name] = *reply.Join
-				return
-			}
-			why := "is not reachable at " + p.Address
-			if refused := (*refusal)(nil); errors.As(err, &refused) {
-				why = "refuses: " + refused.reason
-			}
-			if d := (*distrust)(nil); errors.As(err, &d) {
-				why = "at " + p.Address + ": " + d.text
-			}
-			missing = append(missing, p.Name+" "+why)
-		})
-	}
-	asking.Wait()
+	answers, missing := n.askOthers(ctx, joinQuestion{Agreement: a})
 	// One that has begun is enough to follow.
 	for _, reply := range answers {
 		if reply.Begun && a == nil {
@@ -310,4 +316,40 @@ func (n *Node) ask(ctx context.Context, a *agreement) (map[string]joinAnswer, st
 	}
 	slices.Sort(missing)
 	return answers, "for the first start all watchers are needed: " + strings.Join(missing, "; ")
+}
+
+// askOthers puts the question to all other watchers at once. It returns the answers, and of each that did not give one why.
+func (n *Node) askOthers(ctx context.Context, q joinQuestion) (map[string]joinAnswer, []string) {
+	ctx, cancel := context.WithTimeout(ctx, joinTimeout)
+	defer cancel()
+	var (
+		mu      sync.Mutex
+		asking  sync.WaitGroup
+		answers = map[string]joinAnswer{}
+		missing []string
+	)
+	for _, p := range n.members() {
+		if p.Name == n.o.Name {
+			continue
+		}
+		asking.Go(func() {
+			reply, err := n.line(kindJoin, p.Name).call(ctx, p.Address, request{Join: &q})
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil && reply.Join != nil {
+				answers[p.Name] = *reply.Join
+				return
+			}
+			why := " is not reachable at " + p.Address
+			if refused := (*refusal)(nil); errors.As(err, &refused) {
+				why = refusesWord + refused.reason
+			}
+			if d := (*distrust)(nil); errors.As(err, &d) {
+				why = " at " + p.Address + ": " + d.text
+			}
+			missing = append(missing, p.Name+why)
+		})
+	}
+	asking.Wait()
+	return answers, missing
 }

@@ -89,7 +89,7 @@ func TestAgreementIsExchangedUntilSomeoneHasBegun(t *testing.T) {
 		}}
 	}
 	before := w1.joining.changes
-	if a := w1.takeJoin("w2", joinQuestion{Agreement: mine("wiped later")}); !a.Confirmed || a.Begun {
+	if a := w1.answerFirstStart("w2", joinQuestion{Agreement: mine("wiped later")}); !a.Confirmed || a.Begun {
 		t.Fatalf("first agreement: %+v", a)
 	}
 	if why, _, err := w1.begin(mine("wiped later"), before); why == "" || err != nil {
@@ -97,12 +97,13 @@ func TestAgreementIsExchangedUntilSomeoneHasBegun(t *testing.T) {
 	}
 	foreign := mine("x")
 	foreign.Nodes["w1"] = "another directory"
-	if a := w1.takeJoin("w2", joinQuestion{Agreement: foreign}); a.Confirmed {
+	if a := w1.answerFirstStart("w2", joinQuestion{Agreement: foreign}); a.Confirmed {
 		t.Error("confirmed an agreement that names another directory")
 	}
 	r.start("w3") // another id than the one agreed on
 	r.leader()
-	if a := w1.takeJoin("w2", joinQuestion{Agreement: mine("wiped later")}); a.Confirmed || !a.Begun {
+	until(t, "w1 has begun too", func() bool { return w1.raft.Load() != nil })
+	if a := w1.answerFirstStart("w2", joinQuestion{Agreement: mine("wiped later")}); a.Confirmed || !a.Begun {
 		t.Errorf("exchanged the agreement after the start: %+v", a)
 	}
 }

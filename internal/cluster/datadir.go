@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
 // Files of the data directory.
@@ -36,6 +38,7 @@ type dataDir struct {
 	lock     *os.File // held as long as the process uses the directory
 	identity identity
 	boot     uint64 // how often the directory has been opened
+	word     string // random: names this process's use of it
 }
 
 // identity says whose directory this is and how far its first start has come.
@@ -47,6 +50,8 @@ type identity struct {
 	Agreement *agreement `json:"agreement,omitempty"`
 	Lineage   lineage    `json:"lineage"`               // as last applied
 	Behind    *behind    `json:"left_behind,omitempty"` // by a recovery: this directory is never to be used again
+	// Retired says why this directory never takes part again; empty: it may.
+	Retired failover.Standing `json:"retired,omitempty"`
 }
 
 // openDataDir makes the directory if need be, locks it, and raises its boot counter.
@@ -58,7 +63,7 @@ func openDataDir(path, name, cluster string) (*dataDir, error) {
 	if err != nil {
 		return nil, err
 	}
-	d := &dataDir{path: path, lock: lock}
+	d := &dataDir{path: path, lock: lock, word: randomID()[:16]}
 	if err := d.load(name, cluster); err != nil {
 		d.close()
 		return nil, err
@@ -145,8 +150,11 @@ func (d *dataDir) loadIdentity(name, cluster string) error {
 		return fmt.Errorf("cannot read %q: %w", filepath.Join(d.path, identityFile), err)
 	}
 	if d.identity.Name != name || d.identity.Cluster != cluster {
-		return fmt.Errorf("cannot open data directory %q: it belongs to watcher %q of cluster %q, not to %q of %q; check watcher.name, cluster.name and data_dir",
-			d.path, d.identity.Name, d.identity.Cluster, name, cluster)
+		return fmt.Errorf("cannot open data directory %q: it belongs to watcher %q of cluster %q, not to %q of %q; check watcher.name, cluster.name and data_dir (%s)",
+			d.path, d.identity.Name, d.identity.Cluster, name, cluster, renameHint(d.identity, name, cluster))
+	}
+	if d.identity.Retired != "" {
+		return fmt.Errorf("cannot open data directory %q: %s", d.path, retiredText(d.identity.Retired, name, d.path))
 	}
 	return nil
 }

@@ -70,7 +70,7 @@ func (r *rig) leadWith(name string) *run {
 			return true
 		}
 		if t := leader.term.Load(); t != nil {
-			t.giveWay(farewell{reason: "the test wants " + name + " to lead", to: []string{name}})
+			t.giveWay(handover{reason: "the test wants " + name + " to lead", to: []string{name}})
 		}
 		return false
 	})

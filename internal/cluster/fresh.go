@@ -42,7 +42,7 @@ func (t Timing) overdueLimit() time.Duration { return 3 * t.Heartbeat }
 // the log before its newest verdicts.
 func (n *Node) takeBeat(ctx context.Context, name string, b beat) beatAnswer {
 	t := n.term.Load()
-	if t == nil || t.ctx.Err() != nil {
+	if t == nil || t.ctx.Err() != nil || n.State().Cluster != "" && n.State().Member(name) == nil {
 		return beatAnswer{}
 	}
 	t.mu.Lock()
@@ -189,7 +189,7 @@ func (t *term) forget(name string, part failover.Reports) {
 	h.counted = time.Time{} // its newest verdicts are not in the log
 }
 
-// fresh lists, sorted, the watchers heard in time in this term whose probes are in time too.
+// fresh lists, sorted, the voting watchers heard in time in this term whose probes are in time too.
 func (t *term) fresh(now time.Time) []string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -199,7 +199,7 @@ func (t *term) fresh(now time.Time) []string {
 func (t *term) freshLocked(now time.Time) []string {
 	names := []string{}
 	for name, h := range t.heard {
-		if now.Sub(h.counted) < t.n.o.Timing.freshFor() && h.overdue < t.n.o.Timing.overdueLimit() {
+		if now.Sub(h.counted) < t.n.o.Timing.freshFor() && h.overdue < t.n.o.Timing.overdueLimit() && t.n.votes(name) {
 			names = append(names, name)
 		}
 	}
@@ -208,7 +208,7 @@ func (t *term) freshLocked(now time.Time) []string {
 }
 
 func (t *term) majorityFresh(now time.Time) bool {
-	return len(t.fresh(now)) >= failover.Majority(len(t.n.members()))
+	return len(t.fresh(now)) >= failover.Majority(t.n.voters())
 }
 
 // listDiffers reports whether the list of fresh watchers is another than the last command carried.
@@ -244,13 +244,13 @@ func (t *term) nextExpiry(now time.Time) time.Time {
 	return next
 }
 
-// successor is the watcher heard last, of those named if any are, if that was within two intervals.
+// successor is the voting watcher heard last, of those named if any are, if that was within two intervals.
 func (t *term) successor(now time.Time, among ...string) (Peer, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	var best string
 	for name, h := range t.heard {
-		if name == t.n.o.Name || now.Sub(h.at) > 2*t.n.o.Timing.interval() || len(among) > 0 && !slices.Contains(among, name) {
+		if name == t.n.o.Name || !t.n.votes(name) || now.Sub(h.at) > 2*t.n.o.Timing.interval() || len(among) > 0 && !slices.Contains(among, name) {
 			continue
 		}
 		if best == "" || h.applied > t.heard[best].applied || h.applied == t.heard[best].applied && h.at.After(t.heard[best].at) {
@@ -273,12 +273,15 @@ func (t *term) noteQuorumContact() {
 	t.mu.Lock()
 	var times []time.Time
 	for name, h := range t.heard {
-		if name != t.n.o.Name {
+		if name != t.n.o.Name && t.n.votes(name) {
 			times = append(times, h.at)
 		}
 	}
 	t.mu.Unlock()
-	others := failover.Majority(len(t.n.members())) - 1
+	others := failover.Majority(t.n.voters())
+	if t.n.votes(t.n.o.Name) {
+		others--
+	}
 	if others == 0 {
 		t.n.noteContact()
 		return

@@ -41,13 +41,7 @@ func (l Leadership) ProposeAsync(c failover.Command) func(context.Context) (fail
 // GiveWay asks for leadership to be handed to another watcher, one of to if any are named, at most once per term. The
 // reason is logged. If nobody can take it, this watcher goes on leading; if it was not taken, Lead is called again.
 func (l Leadership) GiveWay(reason string, to ...string) {
-	l.t.giveWay(farewell{reason: reason, to: to})
-}
-
-// farewell is why leadership is to be given away, and to whom; to nobody in particular if no names are given.
-type farewell struct {
-	reason string
-	to     []string
+	l.t.giveWay(handover{reason: reason, to: to})
 }
 
 // term is one term that this watcher leads in.
@@ -61,7 +55,7 @@ type term struct {
 	opened  chan struct{} // closed by open when reports may be proposed
 	ready   chan struct{} // closed by open when the first Tick has been applied
 	change  chan struct{} // one slot: the list of fresh watchers may have changed
-	give    chan farewell // one slot: a reason to give way
+	give    chan handover // one slot: why and to whom to give way
 
 	slots chan struct{} // one for each command that is not committed yet
 
@@ -74,7 +68,9 @@ type term struct {
 	transferred  bool                // guarded by mu
 	transferring time.Time           // guarded by mu: since when raft has refused commands for a transfer; zero: it does not
 
-	pushes []*pusher // one for each other watcher
+	sayWaits time.Time // of keepMembers alone: when it last said what a change waits for
+
+	pushes []*pusher // one for each other watcher; used by startPushing, and then only by raft's goroutine for the state machine
 }
 
 // lead is one term of leadership: enter, loop, and leave nothing behind.
@@ -83,7 +79,7 @@ func (n *Node) lead(work context.Context, number uint64) {
 	t := &term{
 		n: n, number: number, ctx: ctx, end: end, heard: map[string]*hearing{},
 		gone: make(chan struct{}), opened: make(chan struct{}), ready: make(chan struct{}),
-		change: make(chan struct{}, 1), give: make(chan farewell, 1),
+		change: make(chan struct{}, 1), give: make(chan handover, 1),
 		slots: make(chan struct{}, maxPending),
 	}
 	defer close(t.gone)
@@ -107,8 +103,8 @@ func (n *Node) lead(work context.Context, number uint64) {
 	}
 	n.log.Info().Uint64(keyTerm, number).Msg("leading")
 	for ctx.Err() == nil {
-		if why := t.reign(ctx); why.reason != "" {
-			t.transfer(ctx, why)
+		if h := t.reign(ctx); h.reason != "" {
+			h.answer(t.transfer(ctx, h))
 			if n.stopping.Load() {
 				return
 			}
@@ -144,7 +140,7 @@ func (t *term) begin(ctx context.Context) error {
 	for t.n.State().Cluster == "" {
 		init := failover.Init{Cluster: t.n.o.Cluster, ClusterID: randomID()}
 		for _, p := range t.n.o.Peers {
-			init.Members = append(init.Members, failover.Member{Name: p.Name, Address: p.Address, DNS: p.DNS})
+			init.Members = append(init.Members, failover.Member{Name: p.Name, Address: p.Address, DNS: p.DNS, Node: t.n.agreedNode(p.Name)})
 		}
 		if t.n.o.Bootstrap != nil {
 			init.Policy = t.n.o.Bootstrap()
@@ -181,7 +177,7 @@ func (t *term) awaitMajority(ctx context.Context) {
 
 // reign runs Lead and keeps the lists and timers until leadership ends or is to be given away. Lead has returned when
 // it does; the reason is empty if leadership was lost.
-func (t *term) reign(ctx context.Context) farewell {
+func (t *term) reign(ctx context.Context) handover {
 	leading, stop := context.WithCancel(ctx)
 	var lead sync.WaitGroup
 	defer lead.Wait()
@@ -189,67 +185,69 @@ func (t *term) reign(ctx context.Context) farewell {
 	if t.n.o.Lead != nil {
 		lead.Go(func() { t.n.o.Lead(leading, Leadership{Term: t.number, t: t}) })
 	}
+	lead.Go(func() { t.keepMembers(leading) })
 	d := newDuties(t)
 	defer d.timer.Stop()
 	for {
 		published := t.n.Watch()
-		if why := (farewell{reason: d.perform(time.Now())}); why.reason != "" && t.canGiveWay(why) {
-			t.n.log.Warn().Str(keyReason, why.reason).Uint64(keyTerm, t.number).Msg("giving way")
-			return why
+		if h := (handover{reason: d.perform(time.Now())}); h.reason != "" && t.canGiveWay(h) {
+			t.n.log.Warn().Str(keyReason, h.reason).Uint64(keyTerm, t.number).Msg("giving way")
+			return h
 		}
 		select {
 		case <-published:
 		case <-t.change:
 		case <-d.timer.C:
-		case why := <-t.give:
-			if t.n.stopping.Load() || t.canGiveWay(why) {
-				t.n.log.Info().Str(keyReason, why.reason).Uint64(keyTerm, t.number).Msg("giving way")
-				return why
+		case h := <-t.give:
+			if t.n.stopping.Load() || t.canGiveWay(h) {
+				t.n.log.Info().Str(keyReason, h.reason).Uint64(keyTerm, t.number).Msg("giving way")
+				return h
 			}
+			h.answer(ErrTransferred)
 		case <-ctx.Done():
-			return farewell{}
+			return handover{}
 		}
 	}
 }
 
 // giveWay asks the term's loop to hand over; only the first reason is kept.
-func (t *term) giveWay(why farewell) {
+func (t *term) giveWay(h handover) {
 	select {
-	case t.give <- why:
+	case t.give <- h:
 	default:
 	}
 }
 
 // canGiveWay reports whether there is somebody to give way to, and no transfer has been tried in this term. Otherwise it
 // is better to go on: Lead is not interrupted for nothing, and another reason may find a successor later.
-func (t *term) canGiveWay(why farewell) bool {
+func (t *term) canGiveWay(h handover) bool {
 	t.mu.Lock()
 	again := t.transferred
 	t.mu.Unlock()
 	if again {
 		return false
 	}
-	if _, ok := t.successor(time.Now(), why.to...); ok {
+	if _, ok := t.successor(time.Now(), h.to...); ok {
 		return true
 	}
-	if ok, held := t.n.limit.allow("stays: " + why.reason); ok {
-		t.n.log.Warn().Str(keyReason, why.reason).Int(keySuppressed, held).Msg("leadership stays here: no other watcher can take it now")
+	if ok, held := t.n.limit.allow("stays: " + h.reason); ok {
+		t.n.log.Warn().Str(keyReason, h.reason).Int(keySuppressed, held).Msg("leadership stays here: no other watcher can take it now")
 	}
 	return false
 }
 
 // transfer hands leadership over, once per term and only to a watcher heard just now: a second transfer to one that
 // cannot be reached can leave raft refusing every command (hashicorp/raft #696).
-func (t *term) transfer(ctx context.Context, why farewell) {
-	reason := why.reason
-	to, ok := t.successor(time.Now(), why.to...)
+func (t *term) transfer(ctx context.Context, h handover) error {
+	reason := h.reason
+	to, ok := t.successor(time.Now(), h.to...)
 	t.mu.Lock()
 	again := t.transferred
 	t.transferred = again || ok
 	t.mu.Unlock()
 	if again || !ok {
 		t.n.log.Warn().Str(keyReason, reason).Msg("leadership stays here: no other watcher can take it now")
-		return
+		return ErrNoSuccessor
 	}
 	bound, cancel := context.WithTimeout(ctx, 2*t.n.o.Timing.Election)
 	defer cancel()
@@ -259,12 +257,13 @@ func (t *term) transfer(ctx context.Context, why farewell) {
 		t.n.log.Info().Str(keyPeer, to.Name).Str(keyReason, reason).Msg("leadership handed over")
 		// Raft's word that it is over is on its way.
 		_ = waitEither(bound, ctx.Done(), t.n.o.Timing.Election)
-		return
+		return nil
 	}
 	t.n.log.Warn().Err(err).Str(keyPeer, to.Name).Str(keyReason, reason).Msg("leadership was not taken over")
 	if !t.n.stopping.Load() {
 		t.checkTransferring(ctx)
 	}
+	return err
 }
 
 // checkTransferring finds out whether a failed transfer has left raft usable.

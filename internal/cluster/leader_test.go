@@ -217,7 +217,7 @@ func TestHangingDiskOfALeader(t *testing.T) {
 func TestLeadershipStaysWhereNobodyCanTakeIt(t *testing.T) {
 	tm := bareTerm(t)
 	tm.n.limit = newLimiter(time.Hour)
-	why := farewell{reason: "the clock was moved"}
+	why := handover{reason: "the clock was moved"}
 	if tm.canGiveWay(why) {
 		t.Error("gives way to nobody")
 	}
@@ -362,9 +362,9 @@ func TestMetrics(t *testing.T) {
 // when somebody is.
 func TestNoSuccessorUsesUpNoTransfer(t *testing.T) {
 	tm := bareTerm(t)
-	tm.transfer(t.Context(), farewell{reason: "a reason"})
+	tm.transfer(t.Context(), handover{reason: "a reason"})
 	tm.heard["w2"] = &hearing{at: time.Now()}
-	if !tm.canGiveWay(farewell{reason: "another"}) {
+	if !tm.canGiveWay(handover{reason: "another"}) {
 		t.Error("the one transfer of the term is gone and was none")
 	}
 }

@@ -53,7 +53,7 @@ type behind struct {
 
 // lineage is this watcher's, known before its log has been read.
 func (n *Node) lineage() lineage {
-	if l := n.line.Load(); l != nil {
+	if l := n.descent.Load(); l != nil {
 		return *l
 	}
 	return lineage{}
@@ -70,7 +70,7 @@ func (n *Node) openLineage() error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	n.line.Store(&i.Lineage)
+	n.descent.Store(&i.Lineage)
 	return nil
 }
 
@@ -80,7 +80,7 @@ func (n *Node) noteLineage(s *failover.State) {
 	if l.ClusterID == "" || l == n.lineage() {
 		return
 	}
-	n.line.Store(&l)
+	n.descent.Store(&l)
 	if n.dir == nil {
 		return
 	}

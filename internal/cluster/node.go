@@ -90,8 +90,9 @@ type Options struct {
 	// OnPoke is called when another watcher has seen an app fail for the first time. It must not block.
 	OnPoke func(group, app string)
 
-	listener net.Listener    // instead of Listen
-	disk     func(disk) disk // puts a disk with faults in the place of the real one
+	listener    net.Listener    // instead of Listen
+	disk        func(disk) disk // puts a disk with faults in the place of the real one
+	haltMembers *atomic.Bool    // in tests: the leader leaves raft's configuration as it is
 }
 
 // Node is this watcher's part of the cluster.
@@ -111,7 +112,7 @@ type Node struct {
 	raft  atomic.Pointer[raft.Raft] // nil until the cluster has agreed to begin
 
 	public  atomic.Pointer[published]
-	line    atomic.Pointer[lineage]
+	descent atomic.Pointer[lineage]
 	view    atomic.Pointer[leaderView]
 	term    atomic.Pointer[term] // that this watcher leads in; nil: it does not
 	contact atomic.Int64         // nanoseconds after opened at which a quorum was last known to be in contact
@@ -122,6 +123,10 @@ type Node struct {
 	space   atomic.Pointer[Space]      // as last measured
 
 	joining joining
+	doubts  chan struct{} // one slot: another watcher refuses this one; see standingLoop
+	copies  copies
+	learned atomic.Pointer[[]Peer] // the members as another watcher told them to this one, which joins
+	waits   atomic.Pointer[string] // what a change of the members waits for; told by the leader
 	reports *reports
 	pokes   *pokes
 	peersMu sync.Mutex
@@ -171,7 +176,7 @@ func Open(o Options) (*Node, error) {
 	}
 	n := &Node{
 		o: o, log: o.Log, section: sectionDigest(o.Cluster, o.Peers), opened: time.Now(),
-		peers: map[string]*peer{}, curious: make(chan struct{}, 1), notify: make(chan bool, 64), kick: make(chan struct{}, 1), fatal: make(chan error, 1), down: make(chan struct{}),
+		peers: map[string]*peer{}, curious: make(chan struct{}, 1), notify: make(chan bool, 64), kick: make(chan struct{}, 1), fatal: make(chan error, 1), down: make(chan struct{}), doubts: make(chan struct{}, 1),
 		proposal: make(chan struct{}, maxProposals), limit: newLimiter(5 * time.Second),
 	}
 	n.current.reached = make(chan struct{})
@@ -186,6 +191,7 @@ func Open(o Options) (*Node, error) {
 		return nil, err
 	}
 	n.reports = newReports(o.Name, n.dir.boot, o.Version)
+	n.reports.identify(n.dir.word, n.dir.identity.Node)
 	n.pokes = newPokes()
 	if err := n.openStores(); err != nil {
 		n.dir.close()
@@ -281,10 +287,17 @@ func (n *Node) setLeader(id string) {
 	}
 }
 
-// members are the cluster's watchers: those of the state, and those of the configuration until there is one.
+// members are the cluster's watchers: those of the state. Until there is one, those that raft's log names, those that
+// another watcher has told, or those of the configuration.
 func (n *Node) members() []Peer {
 	s := n.State()
 	if len(s.Members) == 0 {
+		if peers := n.configurationPeers(); len(peers) > 0 {
+			return peers
+		}
+		if learned := n.learned.Load(); learned != nil {
+			return *learned
+		}
 		return n.o.Peers
 	}
 	peers := make([]Peer, len(s.Members))
@@ -318,3 +331,6 @@ func (n *Node) wake() {
 	default:
 	}
 }
+
+// CheckAddress refuses an address of another watcher that this one could not use.
+func (n *Node) CheckAddress(address string) error { return checkLoopback(address) }

@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"context"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -25,7 +27,8 @@ const (
 // pusher pushes commits to one follower.
 type pusher struct {
 	to   Peer
-	sign chan struct{} // one slot
+	gone context.CancelFunc // ends it
+	sign chan struct{}      // one slot
 	mark atomic.Pointer[appliedMark]
 }
 
@@ -34,19 +37,41 @@ type appliedMark struct{ index, term uint64 }
 
 func (t *term) startPushing() {
 	for _, p := range t.n.members() {
-		if p.Name == t.n.o.Name {
-			continue
+		if p.Name != t.n.o.Name {
+			t.startPusher(p)
 		}
-		p := &pusher{to: p, sign: make(chan struct{}, 1)}
-		t.pushes = append(t.pushes, p)
-		// Not waited for at the term's end: a frozen follower holds the last push until its deadline, and followers ignore
-		// what comes from a term that is over.
-		t.n.spawn(func() { t.pushLoop(p) })
+	}
+}
+
+func (t *term) startPusher(to Peer) {
+	ctx, gone := context.WithCancel(t.ctx)
+	p := &pusher{to: to, gone: gone, sign: make(chan struct{}, 1)}
+	t.pushes = append(t.pushes, p)
+	// Not waited for at the term's end: a frozen follower holds the last push until its deadline, and followers ignore
+	// what comes from a term that is over.
+	t.n.spawn(func() { t.pushLoop(ctx, p) })
+}
+
+// followMembers keeps one pusher for each other member, at its present address.
+func (t *term) followMembers() {
+	members := t.n.members()
+	t.pushes = slices.DeleteFunc(t.pushes, func(p *pusher) bool {
+		stays := slices.ContainsFunc(members, func(m Peer) bool { return m.Name == p.to.Name && m.Address == p.to.Address })
+		if !stays {
+			p.gone()
+		}
+		return !stays
+	})
+	for _, m := range members {
+		if m.Name != t.n.o.Name && !slices.ContainsFunc(t.pushes, func(p *pusher) bool { return p.to.Name == m.Name }) {
+			t.startPusher(m)
+		}
 	}
 }
 
 // push has every follower told that this entry is committed.
 func (t *term) push(index, term uint64) {
+	t.followMembers()
 	mark := &appliedMark{index, term}
 	for _, p := range t.pushes {
 		p.mark.Store(mark)
@@ -57,14 +82,14 @@ func (t *term) push(index, term uint64) {
 	}
 }
 
-func (t *term) pushLoop(p *pusher) {
+func (t *term) pushLoop(ctx context.Context, p *pusher) {
 	for {
 		select {
 		case <-p.sign:
 			if t.heardLately(p.to.Name) {
 				t.pushTo(p)
 			}
-		case <-t.ctx.Done():
+		case <-ctx.Done():
 			return
 		}
 	}

@@ -100,6 +100,7 @@ func (n *Node) raftConfig() *raft.Config {
 	c.BatchApplyCh = true
 	c.NotifyCh = n.notify
 	c.NoLegacyTelemetry = true
+	c.ShutdownOnRemove = false // standingLoop ends a watcher that was removed, with its reason
 	c.Logger = n.raftLogger()
 	return c
 }
@@ -114,7 +115,9 @@ func (n *Node) startRaft() error {
 	n.trans = raft.NewNetworkTransportWithConfig(&raft.NetworkTransportConfig{
 		Stream: n.gate.stream(), MaxPool: raftStreams, Timeout: transportTimeout, Logger: config.Logger, MsgpackUseNewTimeFormat: true,
 	})
-	if n.identity().Stage != stageStarted {
+	switch n.identity().Stage {
+	case stageStarted, stageJoined: // a watcher that joins gets its first entry, and with it the configuration, from the leader
+	default:
 		err := raft.BootstrapCluster(config, n.store, n.store, n.snaps, n.trans, n.firstConfiguration())
 		if err != nil && !errors.Is(err, raft.ErrCantBootstrap) {
 			return fmt.Errorf("cannot write the cluster's first configuration: %w", err)

@@ -22,6 +22,8 @@ func keyOf(r failover.Report) reportKey { return reportKey{r.Group, r.App} }
 type reports struct {
 	watcher string
 	boot    uint64
+	life    string // see failover.Life
+	node    string // id of the data directory
 
 	mu    sync.Mutex
 	seq   uint64                        // guarded by mu: of the last change
@@ -34,6 +36,12 @@ func newReports(watcher string, boot uint64, version string) *reports {
 		watcher: watcher, boot: boot, seq: 1, kept: map[reportKey]failover.Report{},
 		about: failover.About{Boot: boot, Seq: 1, Version: version},
 	}
+}
+
+// identify says who speaks: the process's life and the data directory's id. It is called before the first use.
+func (r *reports) identify(life, node string) {
+	r.life, r.node = life, node
+	r.about.Life, r.about.Node = life, node
 }
 
 // Report takes this watcher's newest verdicts and what it says of itself, and sees to it that the state shows them: what
@@ -75,7 +83,7 @@ func (r *reports) set(list []failover.Report, about failover.About, version stri
 	if about.Version == "" {
 		about.Version = version
 	}
-	about.Boot, about.Seq = r.boot, r.about.Seq
+	about.Boot, about.Seq, about.Life, about.Node = r.boot, r.about.Seq, r.life, r.node
 	if !reflect.DeepEqual(about, r.about) {
 		r.seq++
 		about.Seq = r.seq

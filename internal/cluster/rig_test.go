@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,7 +21,8 @@ import (
 // rig is a cluster of watchers in this process, each with its own data directory and loopback port.
 type rig struct {
 	t     testing.TB
-	peers []Peer
+	peers []Peer          // of the first start
+	added map[string]Peer // watchers that only their own files name
 	base  string
 	each  func(o *Options) // changes the options before a watcher starts
 	mu    sync.Mutex
@@ -40,7 +43,7 @@ var errKilled = errors.New("killed by the test")
 var testTiming = Timing{Heartbeat: 300 * time.Millisecond, Election: 300 * time.Millisecond, Lease: 150 * time.Millisecond, CommitTimeout: 100 * time.Millisecond}
 
 func newRig(t testing.TB, watchers int, each func(o *Options)) *rig {
-	r := &rig{t: t, base: t.TempDir(), each: each, runs: map[string]*run{}, first: map[string]net.Listener{}}
+	r := &rig{t: t, base: t.TempDir(), each: each, runs: map[string]*run{}, added: map[string]Peer{}, first: map[string]net.Listener{}}
 	for i := range watchers {
 		name := fmt.Sprintf("w%d", i+1)
 		ln, err := net.Listen("tcp", "127.0.0.1:0")
@@ -74,15 +77,18 @@ func (r *rig) names() []string {
 	for _, p := range r.peers {
 		names = append(names, p.Name)
 	}
-	return names
+	return append(names, slices.Sorted(maps.Keys(r.added))...)
 }
 
 func (r *rig) options(name string) Options {
 	o := Options{
 		Name: name, Cluster: "prod", DataDir: filepath.Join(r.base, name), Peers: r.peers, Timing: testTiming, Version: "1.2.3", Log: zerolog.Nop(),
-		Bootstrap: testPolicy,
+		Bootstrap: testPolicy, haltMembers: new(atomic.Bool),
 	}
-	for _, p := range r.peers {
+	if p, ok := r.added[name]; ok {
+		o.Peers = append(slices.Clone(r.peers), p)
+	}
+	for _, p := range o.Peers {
 		if p.Name == name {
 			o.Listen = p.Address
 		}

@@ -30,6 +30,8 @@ type request struct {
 	Failed  *failure      `json:"failed,omitempty"` // to the leader: an app has failed for the first time
 	Poke    *failure      `json:"poke,omitempty"`   // from the leader: probe that app at once
 	Join    *joinQuestion `json:"join,omitempty"`
+	// To the leader: hand leadership over.
+	Transfer *transferOrder `json:"transfer,omitempty"`
 }
 
 // answer is the reply to a request.
@@ -96,7 +98,8 @@ func readBody(r io.Reader, head [4]byte, limit int64) ([]byte, error) {
 }
 
 // serve answers one watcher's requests, one after the other, until the connection ends.
-func (n *Node) serve(ctx context.Context, c *conn, name string) {
+func (n *Node) serve(ctx context.Context, c *conn, h hello) {
+	name := h.Name
 	defer func() { _ = c.Close() }()
 	for {
 		_ = c.SetDeadline(time.Now().Add(idleTimeout))
@@ -115,7 +118,7 @@ func (n *Node) serve(ctx context.Context, c *conn, name string) {
 			n.gate.warn("request", c.RemoteAddr().String(), fmt.Errorf("cannot read request of %s: %w", name, err))
 			return
 		}
-		reply, err := json.Marshal(n.answer(ctx, name, q))
+		reply, err := json.Marshal(n.answer(ctx, h, q))
 		if err != nil {
 			n.gate.warn("request", c.RemoteAddr().String(), fmt.Errorf("cannot encode answer: %w", err))
 			return
@@ -128,8 +131,11 @@ func (n *Node) serve(ctx context.Context, c *conn, name string) {
 }
 
 // answer does what another watcher asks.
-func (n *Node) answer(ctx context.Context, name string, q request) answer {
+func (n *Node) answer(ctx context.Context, h hello, q request) answer {
+	name := h.Name
 	switch {
+	case h.Kind == kindJoin && q.Join == nil:
+		return answer{Kind: errorInvalid, Error: "only questions of who takes part are answered here"}
 	case q.Beat != nil:
 		a := n.takeBeat(ctx, name, *q.Beat)
 		return answer{Beat: &a}
@@ -141,8 +147,10 @@ func (n *Node) answer(ctx context.Context, name string, q request) answer {
 	case q.Poke != nil:
 		n.poked(*q.Poke)
 		return answer{}
+	case q.Transfer != nil:
+		return n.takeTransfer(ctx, *q.Transfer)
 	case q.Join != nil:
-		a := n.takeJoin(name, *q.Join)
+		a := n.takeJoin(ctx, h, *q.Join)
 		return answer{Join: &a}
 	}
 	return answer{Kind: errorInvalid, Error: "the request carries nothing that this version knows"}
@@ -152,16 +160,21 @@ func (n *Node) answer(ctx context.Context, name string, q request) answer {
 type peer struct {
 	g    *gate
 	name string
+	kind string
 	idle chan *conn // connections without a request in flight
 }
 
-func (n *Node) peer(name string) *peer {
+func (n *Node) peer(name string) *peer { return n.line(kindRequest, name) }
+
+// line is the one for a kind of connection.
+func (n *Node) line(kind, name string) *peer {
 	n.peersMu.Lock()
 	defer n.peersMu.Unlock()
-	p := n.peers[name]
+	key := kind + " " + name
+	p := n.peers[key]
 	if p == nil {
-		p = &peer{g: n.gate, name: name, idle: make(chan *conn, idleConns)}
-		n.peers[name] = p
+		p = &peer{g: n.gate, name: name, kind: kind, idle: make(chan *conn, idleConns)}
+		n.peers[key] = p
 	}
 	return p
 }
@@ -235,7 +248,7 @@ func (p *peer) connect(ctx context.Context, address string) (*conn, error) {
 			continue
 		default:
 		}
-		return p.g.dial(ctx, p.name, address, kindRequest)
+		return p.g.dial(ctx, p.name, address, p.kind)
 	}
 }
 

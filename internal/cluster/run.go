@@ -70,6 +70,7 @@ func (n *Node) startLoops(ctx context.Context) {
 	n.spawn(func() { n.beatLoop(ctx) })
 	n.spawn(func() { n.pokeLoop(ctx) })
 	n.spawn(func() { n.lineageLoop(ctx) })
+	n.spawn(func() { n.standingLoop(ctx) })
 }
 
 // watchLeader keeps the view of who leads.
@@ -159,7 +160,7 @@ func (n *Node) handOver() {
 	if t == nil {
 		return
 	}
-	t.giveWay(farewell{reason: "stopping"})
+	t.giveWay(handover{reason: "stopping"})
 	timer := time.NewTimer(stopTimeout)
 	defer timer.Stop()
 	select {

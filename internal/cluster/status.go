@@ -19,6 +19,7 @@ type Status struct {
 	Leads        bool          // this watcher leads and its term is open
 	Waiting      string        // why this watcher does not take part, or not yet; empty: it does
 	Behind       time.Duration // how long it has heard of a commit that it has not applied; 0: it has all that it heard of
+	MembersWait  string        // on the leader: what a change of the members waits for; empty: nothing
 	Peers        []PeerStatus
 }
 
@@ -40,6 +41,9 @@ func (n *Node) Status() Status {
 	st := Status{Leader: n.view.Load().id, LastContact: contact}
 	if why := n.waiting.Load(); why != nil {
 		st.Waiting = *why
+	}
+	if why := n.waits.Load(); why != nil {
+		st.MembersWait = *why
 	}
 	s := n.State()
 	st.AppliedIndex = s.Index
@@ -76,6 +80,9 @@ func (n *Node) peerStatus(p Peer, leader string, t *term) PeerStatus {
 	for _, m := range s.Members {
 		if m.Name == p.Name {
 			ps.Version, ps.Served = m.About.Version, m.About.Served
+			if ps.Voter = m.Voter(); !ps.Voter {
+				ps.Silent = false // nobody counts on it yet
+			}
 		}
 	}
 	if p.Name == n.o.Name {

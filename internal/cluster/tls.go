@@ -16,8 +16,8 @@ type Credentials struct {
 	Authorities *x509.CertPool
 }
 
-// Application protocols (ALPN, RFC 7301) keep the two kinds of connection apart before anything is said.
-var alpn = map[string]string{kindRaft: "watchover-raft/1", kindRequest: "watchover-request/1"}
+// Application protocols (ALPN, RFC 7301) keep the kinds of connection apart before anything is said.
+var alpn = map[string]string{kindRaft: "watchover-raft/1", kindRequest: "watchover-request/1", kindJoin: "watchover-join/1"}
 
 // serverConfig is for a connection that was accepted. It is made anew for each, so that new certificates count at once.
 func (g *gate) serverConfig() *tls.Config {
@@ -27,7 +27,7 @@ func (g *gate) serverConfig() *tls.Config {
 		Certificates: []tls.Certificate{have.Certificate},
 		ClientAuth:   tls.RequireAndVerifyClientCert,
 		ClientCAs:    have.Authorities,
-		NextProtos:   []string{alpn[kindRaft], alpn[kindRequest]},
+		NextProtos:   []string{alpn[kindRaft], alpn[kindRequest], alpn[kindJoin]},
 		// A resumed session would be let in on a certificate that was looked at long ago. And tickets come unasked, after
 		// which an idle connection looks like one that has something to say: see alive.
 		SessionTicketsDisabled:      true,

@@ -36,6 +36,7 @@ const (
 const (
 	kindRaft    = "raft"
 	kindRequest = "request"
+	kindJoin    = "join" // for questions of who takes part; open to watchers that do not, or not yet
 )
 
 // hello is what the dialling end says first. The other answers with one frame: empty if it is welcome, else why not.
@@ -48,6 +49,7 @@ type hello struct {
 	// Generation and Recovery are of the lineage; see lineage.go.
 	Generation uint64 `json:"generation,omitempty"`
 	Recovery   string `json:"recovery,omitempty"`
+	claim
 }
 
 // gate is the one port: it lets watchers of this cluster in and sends each connection to raft or to the requests.
@@ -195,8 +197,8 @@ func (g *gate) welcome(ctx context.Context, c *conn) {
 		return
 	}
 	_ = c.SetDeadline(time.Time{})
-	if h.Kind == kindRequest {
-		g.n.serve(ctx, c, h.Name)
+	if h.Kind != kindRaft {
+		g.n.serve(ctx, c, h)
 		return
 	}
 	c.limited = true
@@ -225,7 +227,6 @@ func (g *gate) receive(ctx context.Context, c *conn) (hello, error) {
 
 // admit checks that the caller is another watcher of this cluster and speaks this protocol.
 func (g *gate) admit(c *conn, h hello) error {
-	_, known := g.n.member(h.Name)
 	lineage := g.n.judgeLineage(h)
 	switch {
 	case h.Protocol != protocol:
@@ -236,14 +237,15 @@ func (g *gate) admit(c *conn, h hello) error {
 		return lineage
 	case h.Name == g.n.o.Name:
 		return fmt.Errorf("another watcher calls itself %q too; check watcher.name", h.Name)
-	case !known:
-		return fmt.Errorf("%q is not a watcher of this cluster", h.Name)
 	case c.tls != nil && !names(c.tls.ConnectionState().PeerCertificates[0], h.Name):
 		return wrongHello(c.tls.ConnectionState().PeerCertificates[0], h.Name)
-	case h.Kind != kindRaft && h.Kind != kindRequest:
+	case h.Kind != kindRaft && h.Kind != kindRequest && h.Kind != kindJoin:
 		return fmt.Errorf("watcher %q asks for a connection of kind %q, which this version does not know", h.Name, h.Kind)
 	case h.Kind == kindRaft && !g.raftOn.Load():
 		return fmt.Errorf("watcher %q does not take part in the cluster yet", g.n.o.Name)
+	}
+	if err := g.n.judgeCaller(h); err != nil {
+		return err
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -305,7 +307,7 @@ func (g *gate) dial(ctx context.Context, name, address, kind string) (*conn, err
 		_ = raw.Close()
 		return nil, err
 	}
-	if err := g.greet(ctx, c, name, kind); err != nil {
+	if err := g.greet(ctx, c, name, kind, address); err != nil {
 		_ = c.Close()
 		if d := g.distrustPeer(err, name); d != nil {
 			g.say("to "+name+" "+d.what, d.what, name, address, d)
@@ -316,7 +318,7 @@ func (g *gate) dial(ctx context.Context, name, address, kind string) (*conn, err
 	return c, nil
 }
 
-func (g *gate) greet(ctx context.Context, c *conn, name, kind string) error {
+func (g *gate) greet(ctx context.Context, c *conn, name, kind, address string) error {
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	_ = c.SetDeadline(time.Now().Add(helloTimeout))
@@ -327,7 +329,7 @@ func (g *gate) greet(ctx context.Context, c *conn, name, kind string) error {
 	}
 	own := g.n.lineage()
 	text, err := json.Marshal(hello{Protocol: protocol, Kind: kind, Cluster: g.n.o.Cluster, ClusterID: own.ClusterID, Name: g.n.o.Name,
-		Generation: own.Generation, Recovery: own.Recovery})
+		Generation: own.Generation, Recovery: own.Recovery, claim: g.n.claims(address)})
 	if err != nil {
 		return fmt.Errorf("cannot encode hello: %w", err)
 	}
@@ -343,6 +345,9 @@ func (g *gate) greet(ctx context.Context, c *conn, name, kind string) error {
 	if len(answer) > 0 {
 		err := readRefusal(answer)
 		g.warn("refused us", c.RemoteAddr().String(), fmt.Errorf("watcher %s says: %w", name, err))
+		if kind != kindJoin {
+			g.n.doubt()
+		}
 		return err
 	}
 	if !stop() {

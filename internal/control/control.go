@@ -33,6 +33,9 @@ type Backend interface {
 	Watch() <-chan struct{}
 	// Propose commits a command and returns what Apply answered, forwarding it to the leader if need be.
 	Propose(ctx context.Context, c failover.Command) (failover.Result, error)
+	// Transfer has leadership handed to a watcher, empty: to any other one, and returns when another one leads. The result
+	// is a refusal if that cannot be done now.
+	Transfer(ctx context.Context, to string) (failover.Result, error)
 	// Local is what only this watcher knows.
 	Local() Local
 }
@@ -54,6 +57,8 @@ type Local struct {
 	CatchingUp   bool          // it has not reached yet what was committed when it started; its name server answers what it did before
 	FileDiffers  bool          // its file proposes another policy than the one in force
 	LowDisk      string        // what is running out, for a warning; empty: nothing
+	Waiting      string        // why this watcher does not take part yet; empty: it does
+	MembersWait  string        // on the leader: what a change of the members waits for; empty: nothing
 	Watchers     map[string]WatcherLocal
 	// Databases are this watcher's own last sights, by group and app; Probes its own last results.
 	Databases    map[string]map[string]failover.Observation

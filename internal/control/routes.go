@@ -30,7 +30,6 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("/v1/events", only(http.MethodGet, s.events))
 	mux.HandleFunc("/v1/snapshot", s.snapshot)
 	for _, pattern := range []string{
-		"/v1/members", "/v1/members/{name...}",
 		"/v1/groups/{group}/rehearse", "/v1/groups/{group}/reprotect",
 	} {
 		mux.HandleFunc(pattern, notBuilt)
@@ -59,6 +58,9 @@ func (s *Server) table() map[string]map[string]handler {
 		"/v1/groups/{group}/pause":      post(s.pause),
 		"/v1/groups/{group}/resume":     post(s.resume),
 		"/v1/policy":                    {http.MethodGet: s.policy, http.MethodPut: s.putPolicy},
+		"/v1/members":                   {http.MethodGet: s.members, http.MethodPost: s.changing(s.addMember)},
+		"/v1/members/{name}":            {http.MethodDelete: s.changing(s.removeMember)},
+		"/v1/members/transfer":          {http.MethodPost: s.changing(s.transfer), http.MethodDelete: s.changing(s.removeMember)},
 	}
 }
 

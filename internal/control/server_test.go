@@ -101,7 +101,25 @@ func TestErrors(t *testing.T) {
 		{name: "unknown path", method: "GET", path: "/v1/nothing", status: 404, code: "not_found", text: "no such path"},
 		{name: "root", method: "GET", path: "/", status: 404, code: "not_found", text: "no such path"},
 		{name: "not built verb", method: "POST", path: "/v1/groups/shop/rehearse", status: 404, code: "not_found", text: "not built yet"},
-		{name: "not built member", method: "DELETE", path: "/v1/members/w3", status: 404, code: "not_found", text: "not built yet"},
+		{name: "PUT members", method: "PUT", path: "/v1/members", status: 405, code: "invalid", text: "method is not allowed"},
+		{name: "GET member", method: "GET", path: "/v1/members/w1", status: 405, code: "invalid", text: "method is not allowed"},
+		{name: "GET transfer", method: "GET", path: "/v1/members/transfer", status: 405, code: "invalid", text: "method is not allowed"},
+		{name: "below a member", method: "DELETE", path: "/v1/members/w1/x", status: 404, code: "not_found", text: "no such path"},
+		{name: "members with a parameter", method: "GET", path: "/v1/members?all=1", status: 400, code: "invalid", text: `"all"`},
+		{name: "add nobody", method: "POST", path: "/v1/members", status: 400, code: "invalid", text: "cannot add watcher without a name: a watcher needs a name"},
+		{name: "add with unknown field", method: "POST", path: "/v1/members", body: `{"name":"w4","adress":"x"}`, status: 400, code: "invalid", text: `unknown field "adress"`},
+		{name: "add with one address for many", method: "POST", path: "/v1/members", body: `{"name":"w4","address":"w4.example.net:1","dns":"192.0.2.4"}`, status: 400, code: "invalid", text: "dns is of the wrong type"},
+		{name: "add without a port", method: "POST", path: "/v1/members", body: `{"name":"w4","address":"w4.example.net","dns":["192.0.2.4"]}`, status: 400, code: "invalid", text: "want host:port"},
+		{name: "add at another's address", method: "POST", path: "/v1/members", body: `{"name":"w4","address":"w1.example.net:7653","dns":["192.0.2.4"]}`, status: 400, code: "invalid", text: "w1 already"},
+		{name: "add too much", method: "POST", path: "/v1/members", body: `{"name":"` + strings.Repeat("x", control.MaxBody) + `"}`, status: 400, code: "invalid", text: "larger than"},
+		{name: "remove nobody", method: "DELETE", path: "/v1/members/w9", status: 404, code: "not_found", text: `"w9"`},
+		{name: "remove one called transfer", method: "DELETE", path: "/v1/members/transfer", status: 404, code: "not_found", text: `"transfer"`},
+		{name: "remove with a body", method: "DELETE", path: "/v1/members/w3", body: `{"force":true}`, status: 400, code: "invalid", text: "unknown field"},
+		{name: "transfer to nobody", method: "POST", path: "/v1/members/transfer", body: `{"to":"w9"}`, status: 404, code: "not_found", text: `"w9"`},
+		{name: "add, not allowed", uid: nobody, method: "POST", path: "/v1/members", status: 403, code: "not_allowed", text: "uid 65534"},
+		{name: "remove, not allowed", uid: nobody, method: "DELETE", path: "/v1/members/w3", status: 403, code: "not_allowed", text: "uid 65534"},
+		{name: "transfer, not allowed", uid: nobody, method: "POST", path: "/v1/members/transfer", status: 403, code: "not_allowed", text: "uid 65534"},
+		{name: "add without a leader", method: "POST", path: "/v1/members", body: `{"name":"w4"}`, fail: control.ErrNoLeader, status: 503, code: "no_leader", text: "nothing was done"},
 		{name: "POST status", method: "POST", path: "/v1/status", status: 405, code: "invalid", text: "method is not allowed"},
 		{name: "GET switchover", method: "GET", path: "/v1/groups/shop/switchover", status: 405, code: "invalid", text: "method is not allowed"},
 		{name: "DELETE group", method: "DELETE", path: "/v1/groups/shop", status: 405, code: "invalid", text: "method is not allowed"},
@@ -168,7 +186,7 @@ func TestErrors(t *testing.T) {
 func TestReadersMayRead(t *testing.T) {
 	s := startServer(t, up())
 	s.uid.Store(65534)
-	for _, path := range []string{"/v1/status", "/v1/groups/shop", "/v1/groups/shop/explain", "/v1/history", "/v1/history?group=shop&n=3"} {
+	for _, path := range []string{"/v1/status", "/v1/groups/shop", "/v1/groups/shop/explain", "/v1/history", "/v1/history?group=shop&n=3", "/v1/members"} {
 		response, text := s.ask(t, "GET", path, "")
 		if response.StatusCode != 200 || response.Header.Get("Content-Type") != "application/json" {
 			t.Errorf("%s: %d %s", path, response.StatusCode, text)

@@ -34,7 +34,7 @@ func snapshot(s *failover.State, l Local, now time.Time) client.Status {
 func clusterView(s *failover.State, l Local) client.Cluster {
 	c := client.Cluster{
 		Name: cmp.Or(s.Cluster, l.Cluster), Term: l.Term, CommitIndex: l.CommitIndex, AppliedIndex: l.AppliedIndex,
-		HasQuorum: l.HasQuorum, PolicyRevision: s.PolicyRevision, Generation: s.Generation, Watchers: []client.Watcher{},
+		HasQuorum: l.HasQuorum, PolicyRevision: s.PolicyRevision, Generation: s.Generation, Waiting: l.Waiting, Watchers: []client.Watcher{},
 	}
 	if l.Leader != "" {
 		c.Leader = &l.Leader
@@ -42,7 +42,7 @@ func clusterView(s *failover.State, l Local) client.Cluster {
 	for _, m := range members(s, l) {
 		w := l.Watchers[m.Name]
 		view := client.Watcher{
-			Name: m.Name, Address: m.Address, State: watcherState(m.Name, w, l), Voter: true, Silent: w.Silent,
+			Name: m.Name, Address: m.Address, State: watcherState(m.Name, w, l), Voter: m.Voter(), Silent: w.Silent && m.Voter(),
 			Version: cmp.Or(w.Version, m.About.Version), FileDiffers: m.About.Differs,
 		}
 		if m.Name == l.Watcher {
@@ -178,6 +178,9 @@ func appView(s *failover.State, l Local, g *failover.GroupState, p *failover.App
 func verdictViews(s *failover.State, l Local, a *failover.AppState) []client.Verdict {
 	list := []client.Verdict{}
 	for _, m := range s.Members {
+		if !m.Voter() {
+			continue
+		}
 		v := client.Verdict{Watcher: m.Name, Verdict: string(failover.VerdictUnknown), Fresh: l.HasQuorum && s.IsFresh(m.Name)}
 		switch r := a.Reports[m.Name]; {
 		case r == nil:

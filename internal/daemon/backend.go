@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -21,7 +22,28 @@ func (b backend) State() *failover.State { return b.d.node.State() }
 func (b backend) Watch() <-chan struct{} { return b.d.node.Watch() }
 
 func (b backend) Propose(ctx context.Context, c failover.Command) (failover.Result, error) {
+	if c.AddMember != nil {
+		if why := b.d.checkMember(c.AddMember); why != nil {
+			return failover.Result{Code: failover.CodeInvalid, Detail: why.Error()}, nil
+		}
+	}
 	return b.d.propose(ctx, c)
+}
+
+// Transfer has leadership handed over.
+func (b backend) Transfer(ctx context.Context, to string) (failover.Result, error) {
+	err := b.d.node.Transfer(ctx, to)
+	switch {
+	case err == nil:
+		return failover.Result{Accepted: true}, nil
+	case errors.Is(err, cluster.ErrNoSuccessor):
+		return failover.Result{Code: failover.CodeRefused, Rule: failover.RuleNotHeard, Detail: err.Error()}, nil
+	case errors.Is(err, cluster.ErrTransferred):
+		return failover.Result{Code: failover.CodeRefused, Rule: "transferred", Detail: err.Error(), Hint: "`watchover members list` shows who leads now"}, nil
+	case errors.Is(err, cluster.ErrNoLeader):
+		return failover.Result{}, fmt.Errorf("%w: %w", control.ErrNoLeader, err)
+	}
+	return failover.Result{}, err
 }
 
 // Local is what only this watcher knows.
@@ -34,6 +56,7 @@ func (b backend) Local() control.Local {
 		Watchers: map[string]control.WatcherLocal{}, Databases: map[string]map[string]failover.Observation{},
 		Probes: map[string]map[string][]control.ProbeLocal{},
 	}
+	l.Waiting, l.MembersWait = status.Waiting, status.MembersWait
 	state := d.node.State()
 	isolated, since := d.node.Isolation()
 	select {

@@ -27,13 +27,14 @@ type desk struct {
 		revision uint64
 	}
 
-	mu        sync.Mutex // guards what follows
-	verdicts  map[appName]probe.Verdict
-	sights    map[appName]switchover.Sight // as last told: mere numbers are no news
-	revisions map[appName]uint64           // of the app's role and probes, as last aimed at
-	up        map[appName]time.Time        // since when this watcher's verdict is up
-	failing   map[string]string            // group: writer whose probes have begun to fail
-	about     failover.About
+	mu          sync.Mutex // guards what follows
+	verdicts    map[appName]probe.Verdict
+	sights      map[appName]switchover.Sight // as last told: mere numbers are no news
+	revisions   map[appName]uint64           // of the app's role and probes, as last aimed at
+	up          map[appName]time.Time        // since when this watcher's verdict is up
+	failing     map[string]string            // group: writer whose probes have begun to fail
+	about       failover.About
+	membersSaid bool // the file's watchers with the state's; of run alone
 }
 
 type appName struct{ group, app string }
@@ -68,6 +69,7 @@ func (k *desk) run(ctx context.Context) error {
 			voice.publish(state)
 			targets = k.aim(state, targets)
 			k.noteFile(state)
+			k.noteMembers(state)
 			k.noteWriters(state)
 			told = k.tell(state, told)
 		}

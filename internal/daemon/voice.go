@@ -213,6 +213,9 @@ func zoneOf(s *failover.State) (nameserver.Zone, error) {
 	p := s.Policy
 	zone := nameserver.Zone{Name: p.Zone.Name, Serial: s.Serial, TTL: uint32(p.Zone.TTL / time.Second), Isolation: p.Zone.Isolation}
 	for _, m := range s.Members {
+		if !m.Voter() {
+			continue // it answers nothing yet
+		}
 		server := nameserver.Nameserver{Name: m.Name}
 		for _, text := range m.DNS {
 			if ip, err := netip.ParseAddr(text); err == nil {

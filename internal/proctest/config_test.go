@@ -33,7 +33,8 @@ cluster:
 	if s.tls {
 		fmt.Fprintf(&b, "  tls: {ca_file: %[1]s.tls/ca.pem, cert_file: %[1]s.tls/%[1]s.pem, key_file: %[1]s.tls/%[1]s.key}\n", watcher)
 	}
-	fmt.Fprintf(&b, "  timing: {heartbeat: 250ms, election: 250ms, lease: 250ms}\nzone:\n  name: ha.example.com\n%sgroups:\n  %s:\n    record: shop\n    apps:\n", s.zone, group)
+	fmt.Fprintf(&b, "  timing: %s\nzone:\n  name: ha.example.com\n%sgroups:\n  %s:\n    record: shop\n    apps:\n",
+		orElse(s.timing, "{heartbeat: 250ms, election: 250ms, lease: 250ms}"), s.zone, group)
 	for _, app := range []string{"main", "standby"} {
 		b.WriteString(c.appConfig(app))
 	}

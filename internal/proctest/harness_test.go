@@ -39,6 +39,7 @@ type settings struct {
 	notify    string            // list of targets; default none
 	stall     map[string]string // by watcher: a file as long as which exists its disk hangs; of the crash binary
 	dataDir   map[string]string // by watcher, if not beside its file
+	timing    string            // default a quarter of a second
 }
 
 // cluster is three watchers, two apps and their directory. Its methods fail the test when something cannot be done.

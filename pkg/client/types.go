@@ -53,6 +53,7 @@ type Cluster struct {
 	PolicyRevision uint64    `json:"policy_revision"`
 	Generation     uint64    `json:"generation,omitempty"` // raised by recover and by snapshot restore
 	Watchers       []Watcher `json:"watchers"`
+	Waiting        string    `json:"waiting,omitempty"` // why the watcher that answers does not take part yet
 }
 
 // Watcher is one member of the cluster.
@@ -60,7 +61,7 @@ type Watcher struct {
 	Name        string `json:"name"`
 	Address     string `json:"address"`
 	State       string `json:"state"` // leader, follower, candidate, unknown
-	Voter       bool   `json:"voter"`
+	Voter       bool   `json:"voter"` // false: it joins and does not count yet
 	Silent      bool   `json:"silent"`
 	Version     string `json:"version"`
 	FileDiffers bool   `json:"file_differs"` // its file proposes another policy than the one in force
@@ -258,4 +259,51 @@ type Accepted struct {
 	Index      uint64 `json:"index"`      // of the entry that holds the order
 	Switchover uint64 `json:"switchover"` // that it is about; 0: none
 	Note       string `json:"note"`       // what a person should know, for instance that nothing had to be changed
+}
+
+// Members is the reply to GET /v1/members.
+type Members struct {
+	Leader  *string       `json:"leader"` // null: none is known
+	Quorum  int           `json:"quorum"` // how many voters decide
+	Members []Member      `json:"members"`
+	Change  *MemberChange `json:"change"` // under way; null: none is
+}
+
+// Member is one watcher of the cluster.
+type Member struct {
+	Name    string   `json:"name"`
+	Address string   `json:"address"`
+	DNS     []string `json:"dns"`
+	State   string   `json:"state"`   // leader, follower, unknown
+	Voter   bool     `json:"voter"`   // it counts
+	Joining bool     `json:"joining"` // it was added and has not caught up yet
+	Silent  bool     `json:"silent"`
+	Version string   `json:"version"`
+}
+
+// MemberChange is a change of the members that is not complete.
+type MemberChange struct {
+	Kind     string `json:"kind"` // add, remove, move
+	Name     string `json:"name"`
+	By       string `json:"by"`
+	Since    *Time  `json:"since"`
+	WaitsFor string `json:"waits_for"` // empty: for nothing that is known here
+}
+
+// MemberRequest is the body of POST /v1/members: a new watcher, or another address of one.
+type MemberRequest struct {
+	Name    string   `json:"name"`
+	Address string   `json:"address"`
+	DNS     []string `json:"dns,omitempty"` // left out: a watcher keeps what it has
+}
+
+// TransferRequest is the body of POST /v1/members/transfer. To empty: to any other watcher.
+type TransferRequest struct {
+	To string `json:"to,omitempty"`
+}
+
+// Transferred is the reply to POST /v1/members/transfer.
+type Transferred struct {
+	Leader string `json:"leader"`
+	Note   string `json:"note,omitempty"`
 }

@@ -82,6 +82,11 @@ func (s *State) setPolicy(c *SetPolicy, by string) Result {
 	if reflect.DeepEqual(*s.Policy, c.Policy) {
 		return Result{Accepted: true, Note: "unchanged"}
 	}
+	for i := range c.Policy.Groups {
+		if g := &c.Policy.Groups[i]; s.isMember(g.Record) {
+			return refuse(CodeInvalid, "policy", "group %s wants the record %s, which is the name of a watcher", g.Name, g.Record)
+		}
+	}
 	if why := s.inUse(&c.Policy); why != "" {
 		return refuse(CodeRefused, "in_use", "%s", why)
 	}

@@ -71,6 +71,18 @@ func (s *State) perform(c *Command) Result {
 		return s.tell(c.Told)
 	case c.Restore != nil:
 		return s.restore(c.Restore, c.By)
+	case c.AddMember != nil:
+		return s.addMember(c.AddMember, c.By)
+	case c.JoinMember != nil:
+		return s.joinMember(c.JoinMember)
+	case c.AdmitMember != nil:
+		return s.admitMember(c.AdmitMember, c.Fresh)
+	case c.RemoveMember != nil:
+		return s.removeMember(c.RemoveMember, c.By)
+	case c.SettleMembers != nil:
+		return s.settleMembers(c.SettleMembers)
+	case c.Transfer != nil:
+		return s.transfer(c.Transfer, c.By)
 	}
 	return refuse(CodeInvalid, "empty", "the command carries nothing that this version knows")
 }
@@ -87,12 +99,12 @@ func (s *State) seen(id string) (Result, bool) {
 	return Result{}, false
 }
 
-// hear replaces the list of watchers whose verdicts count. Names that are not members do not.
+// hear replaces the list of watchers whose verdicts count. Names that are not members do not, nor do those that join.
 func (s *State) hear(fresh []string) {
 	s.FreshTerm = s.Term
 	s.Fresh = nil
 	for _, m := range s.Members {
-		if slices.Contains(fresh, m.Name) {
+		if m.Voter() && slices.Contains(fresh, m.Name) {
 			s.Fresh = append(s.Fresh, m.Name)
 		}
 	}
@@ -134,6 +146,11 @@ func (s *State) report(c *Reports) Result {
 			about.Missing = about.Missing[:min(len(about.Missing), maxMissing)]
 			about.Version = cut(about.Version, maxText)
 			s.noteDisk(m, about.LowDisk)
+			about.Life, about.Node = cut(about.Life, maxText), cut(about.Node, maxText)
+			if m.Node == "" && m.Voter() && !s.hasNode(about.Node) {
+				m.Node = about.Node // in a log from before data directories had ids in it
+			}
+			about.Node = ""
 			m.About = about
 		}
 	}

@@ -6,7 +6,7 @@ import (
 )
 
 // clone returns a state whose groups may be changed without touching the original. Reports, holds, pauses, events,
-// cursors and ended switchovers are never changed in place, so they are shared.
+// cursors, changes of the members and ended switchovers are never changed in place, so they are shared.
 func (s *State) clone() *State {
 	n := *s
 	n.Members = append([]Member(nil), s.Members...)

@@ -31,6 +31,13 @@ type Command struct {
 	Journal   *Journal    `json:"journal,omitempty"`
 	Told      *Told       `json:"told,omitempty"`
 	Restore   *Restore    `json:"restore,omitempty"`
+
+	AddMember     *AddMember   `json:"add_member,omitempty"`
+	JoinMember    *JoinMember  `json:"join_member,omitempty"`
+	AdmitMember   *MemberOrder `json:"admit_member,omitempty"`
+	RemoveMember  *MemberOrder `json:"remove_member,omitempty"`
+	SettleMembers *Settle      `json:"settle_members,omitempty"`
+	Transfer      *MemberOrder `json:"transfer,omitempty"`
 }
 
 // Init is the first entry of an empty cluster.

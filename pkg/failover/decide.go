@@ -85,7 +85,7 @@ func condition(code string, met bool, format string, args ...any) Condition {
 func (s *State) activeDown(g *GroupState, p *Group) Condition {
 	a := g.Apps[g.Active]
 	down := s.count(a, VerdictDown)
-	evidence := fmt.Sprintf("%s is %s: %d of %d watchers find it down, %d needed", a.Name, a.Health, down, len(s.Members), s.needed(p))
+	evidence := fmt.Sprintf("%s is %s: %d of %d watchers find it down, %d needed", a.Name, a.Health, down, s.Voters(), s.needed(p))
 	if down > 0 {
 		evidence += "; " + s.whyNotUp(a)
 	}
@@ -107,7 +107,7 @@ func pausedCondition(g *GroupState) Condition {
 }
 
 func (s *State) quorumHeard(p *Group) Condition {
-	return condition(BlockNoQuorum, len(s.Fresh) >= s.needed(p), "%d of %d watchers are heard, %d needed", len(s.Fresh), len(s.Members), s.needed(p))
+	return condition(BlockNoQuorum, len(s.Fresh) >= s.needed(p), "%d of %d watchers are heard, %d needed", len(s.Fresh), s.Voters(), s.needed(p))
 }
 
 func openCondition(g *GroupState) Condition {
@@ -204,7 +204,7 @@ func (s *State) filesPresent(g *GroupState) Condition {
 	var missing []string
 	for _, m := range s.Members {
 		for _, f := range m.About.Missing {
-			if f.Group == g.Name {
+			if m.Voter() && f.Group == g.Name {
 				missing = append(missing, m.Name+" has no "+f.File)
 			}
 		}
@@ -274,7 +274,7 @@ func (s *State) decide(g *GroupState) {
 		return
 	}
 	a := g.Apps[g.Active]
-	cause := fmt.Sprintf("%d of %d watchers: %s", s.count(a, VerdictDown), len(s.Members), s.whyNotUp(a))
+	cause := fmt.Sprintf("%d of %d watchers: %s", s.count(a, VerdictDown), s.Voters(), s.whyNotUp(a))
 	s.open(g, opening{kind: KindFailover, to: s.target(g), cause: cause, by: "quorum"})
 	s.advance(g)
 }

@@ -11,7 +11,7 @@ func Majority(members int) int { return members/2 + 1 }
 
 // needed is how many fresh down verdicts a group asks for: a strict majority of all members, or more if it says so.
 func (s *State) needed(p *Group) int {
-	return max(Majority(len(s.Members)), p.Failover.Quorum)
+	return max(s.Majority(), p.Failover.Quorum)
 }
 
 // refresh looks at every group afresh after an entry, in the order of their names.
@@ -83,7 +83,7 @@ func (s *State) health(p *Group, a *AppState) Health {
 	switch {
 	case s.count(a, VerdictDown) >= s.needed(p):
 		return HealthDown
-	case s.count(a, VerdictUp) >= Majority(len(s.Members)):
+	case s.count(a, VerdictUp) >= s.Majority():
 		return HealthUp
 	}
 	return HealthUnknown
@@ -119,7 +119,7 @@ func (s *State) maintenance(a *AppState) Switch {
 		seen[r.Maintenance]++
 	}
 	for _, v := range []Switch{SwitchOn, SwitchOff} {
-		if seen[v] >= Majority(len(s.Members)) {
+		if seen[v] >= s.Majority() {
 			return v
 		}
 	}
@@ -190,7 +190,7 @@ func (s *State) role(a *AppState) Role {
 		}
 	}
 	for _, role := range []Role{RolePrimary, RoleReplica} {
-		if seen[role] >= Majority(len(s.Members)) {
+		if seen[role] >= s.Majority() {
 			return role
 		}
 	}
@@ -205,7 +205,7 @@ func (s *State) frozen(a *AppState) bool {
 			n++
 		}
 	}
-	return n >= Majority(len(s.Members))
+	return n >= s.Majority()
 }
 
 // changeRoles makes app the active one. Both apps start at unknown until a full round of probes.
@@ -237,7 +237,7 @@ func (s *State) noteServed(g *GroupState) {
 		return
 	}
 	for _, m := range s.Members {
-		if m.About.Served < w.Index {
+		if m.Voter() && m.About.Served < w.Index {
 			return
 		}
 	}
@@ -259,7 +259,7 @@ func (s *State) IsFresh(watcher string) bool { return slices.Contains(s.Fresh, w
 
 // HasQuorum reports whether enough watchers are heard to decide anything.
 func (s *State) HasQuorum() bool {
-	return len(s.Members) > 0 && len(s.Fresh) >= Majority(len(s.Members))
+	return s.Voters() > 0 && len(s.Fresh) >= s.Majority()
 }
 
 func (s *State) isMember(watcher string) bool {

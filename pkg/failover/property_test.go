@@ -122,7 +122,7 @@ func (r *random) work(group string, outcome Outcome) {
 }
 
 func (r *random) step() {
-	kinds := []func(){r.report, r.report, r.report, r.runner, r.runner, r.runner, r.runner, r.timer, r.timer, r.about, r.heard, r.order, r.order, r.policy, r.tell, r.hostile, r.outage, r.outage}
+	kinds := []func(){r.report, r.report, r.report, r.runner, r.runner, r.runner, r.runner, r.timer, r.timer, r.about, r.heard, r.order, r.order, r.policy, r.tell, r.hostile, r.outage, r.outage, r.members}
 	kinds[rapid.IntRange(0, len(kinds)-1).Draw(r.T, "kind")]()
 }
 
@@ -320,6 +320,57 @@ func (r *random) tell() {
 		told.Seq, told.Lost = rapid.Uint64Range(0, r.s.EventSeq+2).Draw(r.T, "seq"), rapid.Uint64Range(0, 9).Draw(r.T, "lost")
 	}
 	r.apply(Command{Told: &told})
+}
+
+// members changes who takes part, in and out of order.
+func (r *random) members() {
+	name := pick(r, "watcher", append(memberNames(r.s.Members), "w7", "w8")...)
+	address := pick(r, "address", name+".example.net:7653", "10.0.0.9:7653")
+	c := Command{By: "uid:0"}
+	switch rapid.IntRange(0, 5).Draw(r.T, "members") {
+	case 0:
+		c.AddMember = &AddMember{Name: name, Address: address, DNS: pick(r, "dns", nil, []string{"192.0.2.9"})}
+	case 1:
+		c.JoinMember = &JoinMember{Name: name, Node: pick(r, "node", "d1", "d2", "")}
+	case 2:
+		c.AdmitMember = &MemberOrder{Name: name}
+	case 3:
+		c.RemoveMember = &MemberOrder{Name: name}
+	case 4:
+		c.SettleMembers = &Settle{}
+		if r.s.Change != nil {
+			c.SettleMembers.Change = r.s.Change.Index
+		}
+	case 5:
+		c.Transfer = &MemberOrder{Name: name}
+	}
+	before := r.s
+	if r.apply(c); r.s.Voters() < before.Voters() && before.Cluster != "" {
+		if heard := before.heardBut(c.RemoveMember.Name); heard < r.s.Majority() && len(r.fresh) < r.s.Majority() {
+			r.Fatalf("a watcher was removed though only %d of the rest are heard", heard)
+		}
+	}
+	r.membersAreSound()
+}
+
+func (r *random) membersAreSound() {
+	if err := checkMembers(r.s.Members); err != nil {
+		r.Fatal(err)
+	}
+	for _, name := range r.s.Fresh {
+		if m := r.s.Member(name); m == nil || !m.Voter() {
+			r.Fatalf("%s is counted and does not vote", name)
+		}
+	}
+	for _, g := range r.s.Groups {
+		for _, a := range g.Apps {
+			for watcher := range a.Reports {
+				if r.s.Member(watcher) == nil {
+					r.Fatalf("%s is no member and its report is kept", watcher)
+				}
+			}
+		}
+	}
 }
 
 // hostile writes what no honest proposer would.

@@ -37,7 +37,7 @@ func (s *State) whyNotUp(a *AppState) string {
 			return r.Reason
 		}
 	}
-	return fmt.Sprintf("%d of %d watchers find it up", s.count(a, VerdictUp), len(s.Members))
+	return fmt.Sprintf("%d of %d watchers find it up", s.count(a, VerdictUp), s.Voters())
 }
 
 // databaseUnfit counts the watchers that saw the database fit to be promoted; ok if they are a majority. Otherwise the
@@ -59,11 +59,11 @@ func (s *State) databaseUnfit(g *GroupState, p *Group, a *AppState) (Blocker, bo
 		}
 	}
 	for _, reason := range reasons {
-		if reason != nil && !(neverOverridden(reason.Code) && replica >= Majority(len(s.Members))) {
-			return *reason, fit >= Majority(len(s.Members))
+		if reason != nil && !(neverOverridden(reason.Code) && replica >= s.Majority()) {
+			return *reason, fit >= s.Majority()
 		}
 	}
-	return Blocker{Code: NotReadyNotReplica, Detail: "no watcher has seen its database"}, fit >= Majority(len(s.Members))
+	return Blocker{Code: NotReadyNotReplica, Detail: "no watcher has seen its database"}, fit >= s.Majority()
 }
 
 // unfitOrder ranks the reasons: who the database is comes before how it does.

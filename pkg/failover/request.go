@@ -58,7 +58,7 @@ func (s *State) judge(g *GroupState, r *Request) wish {
 		return wish{already: true}
 	}
 	if !s.HasQuorum() {
-		return no(CodeRefused, BlockNoQuorum, "%d of %d watchers are heard, %d needed", len(s.Fresh), len(s.Members), Majority(len(s.Members)))
+		return no(CodeRefused, BlockNoQuorum, "%d of %d watchers are heard, %d needed", len(s.Fresh), s.Voters(), s.Majority())
 	}
 	health := g.Apps[g.Active].Health
 	if r.Signal && g.AskedEnd != nil {

@@ -44,16 +44,22 @@ func (s *State) check() error {
 	return nil
 }
 
-// checkMembers refuses names that would let one watcher count twice.
+// checkMembers refuses names and data directories that would let one watcher count twice.
 func checkMembers(members []Member) error {
-	names := map[string]bool{}
+	names, nodes, voters := map[string]bool{}, map[string]bool{}, 0
 	for _, m := range members {
 		if m.Name == "" || names[m.Name] {
 			return fmt.Errorf("watcher name %q is empty or not unique", m.Name)
 		}
-		names[m.Name] = true
+		if m.Node != "" && nodes[m.Node] {
+			return fmt.Errorf("the data directory of watcher %s is another watcher's too", m.Name)
+		}
+		names[m.Name], nodes[m.Node] = true, true
+		if m.Voter() {
+			voters++
+		}
 	}
-	if len(names) == 0 {
+	if voters == 0 {
 		return errors.New("there are no watchers")
 	}
 	return nil

@@ -32,6 +32,8 @@ type State struct {
 	Term           uint64                 `json:"term"`  // of the last applied entry
 	Time           time.Time              `json:"time"`  // of the last applied entry
 	Members        []Member               `json:"members"`
+	Change         *MemberChange          `json:"change,omitempty"`  // of the members, under way
+	Removed        []Removed              `json:"removed,omitempty"` // watchers that were members, oldest first
 	Policy         *Policy                `json:"policy,omitempty"`
 	PolicyRevision uint64                 `json:"policy_revision"` // index of the entry that set it
 	Serial         uint32                 `json:"serial"`          // of the zone
@@ -51,11 +53,14 @@ type Applied struct {
 	Result Result `json:"result"`
 }
 
-// Member is one watcher of the cluster: a voter with an address for the others and addresses for its NS record.
+// Member is one watcher of the cluster: a voter, or one that joins, with an address for the others and addresses for
+// its NS record.
 type Member struct {
 	Name    string   `json:"name"`
 	Address string   `json:"address"`
 	DNS     []string `json:"dns,omitempty"`
+	Node    string   `json:"node,omitempty"`    // id of its data directory; empty: not known yet
+	Joining bool     `json:"joining,omitempty"` // it does not count yet
 	About   About    `json:"about"`
 }
 
@@ -63,6 +68,8 @@ type Member struct {
 type About struct {
 	Boot    uint64        `json:"boot"`
 	Seq     uint64        `json:"seq"`
+	Life    string        `json:"life,omitempty"` // of the process: a random word, new with each Boot
+	Node    string        `json:"node,omitempty"` // only on its way: id of the data directory
 	Version string        `json:"version,omitempty"`
 	Differs bool          `json:"differs,omitempty"` // its file proposes another policy than the one in force
 	Served  uint64        `json:"served,omitempty"`  // index of the newest zone content that its name server answered

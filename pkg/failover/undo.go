@@ -97,7 +97,7 @@ func (s *State) washMark(g *GroupState, a *AppState) {
 	if a.Mark == nil || a.Name == g.Writer || !p.HasDatabase() || a.Mark.Open != nil {
 		return
 	}
-	if s.verifiedReplica(g, p, a) < Majority(len(s.Members)) {
+	if s.verifiedReplica(g, p, a) < s.Majority() {
 		return
 	}
 	a.Mark = nil

@@ -103,6 +103,7 @@ func init() {
 		"again":      (*script).again,
 		"end-tokens": (*script).oldToken,
 	}
+	memberVerbs()
 }
 
 // readPlot takes: groups=shop,blog apps=main,standby database shared no-maintenance=main probe=URL mode= quorum=

@@ -192,8 +192,8 @@ func (m *watch) opened(fail func(string, ...any), before *State, e Entry, after 
 		return
 	}
 	p := after.Policy.Group(g.Name)
-	if downs := downVerdicts(after, e.Command.Fresh, g, w.From); downs*2 <= len(after.Members) || downs < p.Failover.Quorum {
-		fail("failover %d was opened with %d down verdicts of %d watchers", w.ID, downs, len(after.Members))
+	if downs := downVerdicts(after, e.Command.Fresh, g, w.From); downs*2 <= after.Voters() || downs < p.Failover.Quorum {
+		fail("failover %d was opened with %d down verdicts of %d watchers", w.ID, downs, after.Voters())
 	}
 	if g.Pause != nil || p.Failover.Mode != ModeAutomatic || old.Cooldown != nil && g.Cooldown != nil && !w.endedHere(g) {
 		fail("failover %d was opened though it was held back", w.ID)
@@ -211,7 +211,7 @@ func downVerdicts(s *State, fresh []string, g *GroupState, app string) int {
 	n := 0
 	for _, member := range s.Members {
 		r := g.Apps[app].Reports[member.Name]
-		if slices.Contains(fresh, member.Name) && r != nil && r.Verdict == VerdictDown && r.Revision == g.Apps[app].Revision {
+		if member.Voter() && slices.Contains(fresh, member.Name) && r != nil && r.Verdict == VerdictDown && r.Revision == g.Apps[app].Revision {
 			n++
 		}
 	}
@@ -257,7 +257,7 @@ func (m *watch) started(fail func(string, ...any), before *State, e Entry, after
 		return
 	}
 	// The last moment at which the quorum may be asked: it must still find the old app down.
-	if downs := downVerdicts(after, e.Command.Fresh, g, g.Switchover.From); g.Active == g.Switchover.From && downs*2 <= len(after.Members) {
+	if downs := downVerdicts(after, e.Command.Fresh, g, g.Switchover.From); g.Active == g.Switchover.From && downs*2 <= after.Voters() {
 		fail("the point of no return was passed with %d down verdicts", downs)
 	}
 }

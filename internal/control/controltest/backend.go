@@ -163,6 +163,20 @@ func (b *Backend) Local() control.Local {
 	return b.local
 }
 
+// Transfer makes to the leader, or w1 if it is empty, unless FailWith was called.
+func (b *Backend) Transfer(_ context.Context, to string) (failover.Result, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil {
+		return failover.Result{}, b.err
+	}
+	if to == "" {
+		to = "w1"
+	}
+	b.local.Leader = to
+	return failover.Result{Accepted: true}, nil
+}
+
 // Propose applies the command unless FailWith was called.
 func (b *Backend) Propose(_ context.Context, c failover.Command) (failover.Result, error) {
 	b.mu.Lock()
@@ -174,5 +188,9 @@ func (b *Backend) Propose(_ context.Context, c failover.Command) (failover.Resul
 	if err != nil {
 		return failover.Result{}, err
 	}
-	return b.Commit(c), nil
+	result := b.Commit(c)
+	if result.Accepted && c.RemoveMember != nil { // raft follows at once
+		b.Commit(failover.Command{SettleMembers: &failover.Settle{Change: result.Index}})
+	}
+	return result, nil
 }
