@@ -101,7 +101,8 @@ func TestAgreementIsExchangedUntilSomeoneHasBegun(t *testing.T) {
 		t.Error("confirmed an agreement that names another directory")
 	}
 	r.start("w3") // another id than the one agreed on
-	r.leader()
+	r.leader() // which two of three make
+	until(t, "w1 has begun too", func() bool { return w1.identity().Stage != stageEmpty })
 	if a := w1.takeJoin("w2", joinQuestion{Agreement: mine("wiped later")}); a.Confirmed || !a.Begun {
 		t.Errorf("exchanged the agreement after the start: %+v", a)
 	}
