@@ -102,7 +102,7 @@ func TestAgreementIsExchangedUntilSomeoneHasBegun(t *testing.T) {
 	}
 	r.start("w3") // another id than the one agreed on
 	r.leader()
-	until(t, "w1 has begun too", func() bool { return w1.raft.Load() != nil })
+	until(t, "w1 has begun too", func() bool { return w1.identity().Stage != stageEmpty })
 	if a := w1.answerFirstStart("w2", joinQuestion{Agreement: mine("wiped later")}); a.Confirmed || !a.Begun {
 		t.Errorf("exchanged the agreement after the start: %+v", a)
 	}
