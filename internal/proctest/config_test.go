@@ -2,6 +2,7 @@ package proctest
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"strings"
 )
@@ -28,7 +29,12 @@ cluster:
   watchers:
 `, watcher, c.dir, c.dnsAddress(watcher))
 	for i, name := range names {
-		fmt.Fprintf(&b, "    %s: {address: \"127.0.0.1:%d\", dns: [127.0.0.%d]}\n", name, c.base+8+i, i+1)
+		port, own := fmt.Sprintf("127.0.0.1:%d", c.base+8+i), fmt.Sprintf("127.0.0.%d", i+1)
+		if c.lab != nil {
+			own = hostAddresses[name]
+			port = own + ":7653"
+		}
+		fmt.Fprintf(&b, "    %s: {address: %q, dns: [%s]}\n", name, port, own)
 	}
 	if s.tls {
 		fmt.Fprintf(&b, "  tls: {ca_file: %[1]s.tls/ca.pem, cert_file: %[1]s.tls/%[1]s.pem, key_file: %[1]s.tls/%[1]s.key}\n", watcher)
@@ -65,16 +71,32 @@ func (c *cluster) appConfig(app string) string {
         address: [%[2]s]
         probes: [{kind: http, url: "http://%[3]s%[4]s"}]
         maintenance:
-          on:    {http: {method: PUT, url: "%[5]s/maintenance"}}
-          off:   {http: {method: DELETE, url: "%[5]s/maintenance"}}
+          on:    %[6]s
+          off:   %[7]s
           check: {http: {url: "%[5]s/maintenance"}}
         database:
           kind: exec
-`, app, addresses[app], c.appAddress(app), probe, web)
+`, app, addresses[app], c.appAddress(app), probe, web, c.turn("PUT", web), c.turn("DELETE", web))
 	for _, verb := range []string{"role", "freeze", "unfreeze", "catch-up", "stop-replication", "resume-replication", "promote"} {
+		if c.lab != nil {
+			text += fmt.Sprintf("          %s: [%s, db-at, %q, %s]\n", strings.ReplaceAll(verb, "-", "_"), stageBinary, c.databaseAddress(app), verb)
+			continue
+		}
 		text += fmt.Sprintf("          %s: [%s, db, %s, %s, %s, %s]\n", strings.ReplaceAll(verb, "-", "_"), stageBinary, c.dir, app, other(app), verb)
 	}
 	return text
+}
+
+// turn is the action that turns an app's maintenance switch: on hosts a program, which runs on the watcher's.
+func (c *cluster) turn(method, web string) string {
+	if c.lab == nil {
+		return fmt.Sprintf("{http: {method: %s, url: \"%s/maintenance\"}}", method, web)
+	}
+	return fmt.Sprintf("{exec: [%s, turn, %s, %s, %q]}", stageBinary, c.dir, method, web+"/maintenance")
+}
+
+func (c *cluster) databaseAddress(app string) string {
+	return net.JoinHostPort(hostAddresses[app], databasePort)
 }
 
 func other(app string) string { return map[string]string{"main": "standby", "standby": "main"}[app] }

@@ -19,7 +19,7 @@ type process struct {
 
 // start runs a program whose end is waited for, at the latest by the cluster's close. Should the test binary be killed,
 // the kernel ends it.
-func (c *cluster) start(logFile string, env []string, argv ...string) *process {
+func (c *cluster) start(host, logFile string, env []string, argv ...string) *process {
 	c.t.Helper()
 	log, err := os.OpenFile(c.path(logFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	must(c.t, err)
@@ -28,12 +28,21 @@ func (c *cluster) start(logFile string, env []string, argv ...string) *process {
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LANG=C"}, env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	must(c.t, p.cmd.Start())
+	must(c.t, c.startOn(host, p.cmd))
 	go func() {
 		defer close(p.done)
 		p.err = p.cmd.Wait()
 	}()
 	return p
+}
+
+// startOn starts a program on its host, if there are hosts.
+func (c *cluster) startOn(host string, cmd *exec.Cmd) (err error) {
+	if c.lab == nil {
+		return cmd.Start()
+	}
+	c.lab.hosts[host].do(func() { err = cmd.Start() })
+	return err
 }
 
 func (p *process) signal(t *testing.T, s syscall.Signal) {
@@ -78,7 +87,7 @@ func (c *cluster) thaw(watchers ...string) {
 
 func (c *cluster) startWatcher(name string) {
 	c.t.Helper()
-	p := c.start(name+".log", c.settings.env, orElse(c.settings.watcher, watcherBinary), "run", "--config", c.configPath(name))
+	p := c.start(name, name+".log", c.settings.env, orElse(c.settings.watcher, watcherBinary), "run", "--config", c.configPath(name))
 	must(c.t, os.WriteFile(c.path(name+".pid"), fmt.Append(nil, p.cmd.Process.Pid), 0o600))
 	c.watchers[name] = p
 }
@@ -86,7 +95,11 @@ func (c *cluster) startWatcher(name string) {
 func (c *cluster) startApp(app string, open bool) {
 	c.t.Helper()
 	state := map[bool]string{true: "open", false: "closed"}[open]
-	c.apps[app] = c.start(app+".log", nil, stageBinary, "app", c.dir, app, c.appAddress(app), state)
+	argv := []string{stageBinary, "app", c.dir, app, c.appAddress(app), state}
+	if c.lab != nil {
+		argv = append(argv, c.databaseAddress(app), other(app), c.databaseAddress(other(app)))
+	}
+	c.apps[app] = c.start(app, app+".log", nil, argv...)
 }
 
 // killApp ends an app with its database, as a machine that loses power.
