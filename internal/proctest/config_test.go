@@ -39,11 +39,15 @@ cluster:
 	if s.tls {
 		fmt.Fprintf(&b, "  tls: {ca_file: %[1]s.tls/ca.pem, cert_file: %[1]s.tls/%[1]s.pem, key_file: %[1]s.tls/%[1]s.key}\n", watcher)
 	}
-	fmt.Fprintf(&b, "  timing: {heartbeat: 250ms, election: 250ms, lease: 250ms}\nzone:\n  name: ha.example.com\n%sgroups:\n  %s:\n    record: shop\n    apps:\n", s.zone, group)
+	timing, probe := "{heartbeat: 250ms, election: 250ms, lease: 250ms}", "{interval: 250ms, retry_interval: 100ms, timeout: 1s, fall: 3, rise: 2}"
+	if s.hosts {
+		timing, probe = "{heartbeat: 500ms, election: 500ms, lease: 500ms}", "{interval: 500ms, retry_interval: 200ms, timeout: 2s, fall: 3, rise: 2}"
+	}
+	fmt.Fprintf(&b, "  timing: %s\nzone:\n  name: ha.example.com\n%sgroups:\n  %s:\n    record: shop\n    apps:\n", timing, s.zone, group)
 	for _, app := range []string{"main", "standby"} {
 		b.WriteString(c.appConfig(app))
 	}
-	fmt.Fprintf(&b, "    probe: {interval: 250ms, retry_interval: 100ms, timeout: 1s, fall: 3, rise: 2}\n")
+	fmt.Fprintf(&b, "    probe: %s\n", probe)
 	fmt.Fprintf(&b, "    failover: {mode: %s, confirm_for: 0s, cooldown: %s}\n    steps:\n", orElse(s.mode, "automatic"), orElse(s.cooldown, "10m"))
 	for _, step := range planNames {
 		setting := orElse(s.steps, "timeout: 1s, tries: 10, backoff: 100ms")

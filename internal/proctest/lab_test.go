@@ -37,21 +37,28 @@ var hostAddresses = map[string]string{
 }
 
 const (
+	bridge       = "br0"
 	appPort      = "80"
 	databasePort = "5432"
 	commandTime  = 20 * time.Second // for one call of ip or iptables
 )
 
+// labs are the turns of the tests on hosts: two clusters at a time that have to keep elections apart from outages are
+// enough for two processors.
+var labs = make(chan struct{}, 1)
+
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	needTools(t)
+	labs <- struct{}{}
+	t.Cleanup(func() { <-labs })
 	l := &lab{hub: newHost(t, "hub"), hosts: map[string]*host{}}
-	l.hub.run(t, "link add br0 type bridge\nlink set br0 up\n", "ip", "-batch", "-")
+	must(t, l.hub.run(fmt.Sprintf("link add %[1]s type bridge\nlink set %[1]s up\n", bridge), "ip", "-batch", "-"))
 	for name, address := range hostAddresses {
 		h := newHost(t, name)
 		l.hosts[name] = h
-		l.hub.run(t, fmt.Sprintf("link add %[1]s type veth peer name eth0 netns %[2]s\nlink set %[1]s master br0 up\n", name, h.path), "ip", "-batch", "-")
-		h.run(t, fmt.Sprintf("link set lo up\naddr add %s/32 dev eth0\nlink set eth0 up\nroute add default dev eth0\n", address), "ip", "-batch", "-")
+		must(t, l.hub.run(fmt.Sprintf("link add %[1]s type veth peer name eth0 netns %[2]s\nlink set %[1]s master %[3]s up\n", name, h.path, bridge), "ip", "-batch", "-"))
+		must(t, h.run(fmt.Sprintf("link set lo up\naddr add %s/32 dev eth0\nlink set eth0 up\nroute add default dev eth0\n", address), "ip", "-batch", "-"))
 	}
 	return l
 }
@@ -59,7 +66,7 @@ func newLab(t *testing.T) *lab {
 // needTools fails the test where there can be no lab, and says what to do about it.
 func needTools(t *testing.T) {
 	t.Helper()
-	for _, tool := range []string{"ip", "iptables"} {
+	for _, tool := range []string{"ip", "iptables-restore"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Fatalf("cannot make hosts: %v; run: make test-deps (Debian: apt-get install iproute2 iptables), and have /usr/sbin in PATH", err)
 		}
@@ -106,8 +113,7 @@ func (h *host) do(what func()) {
 }
 
 // run runs a tool on the host to its end.
-func (h *host) run(t *testing.T, input string, argv ...string) string {
-	t.Helper()
+func (h *host) run(input string, argv ...string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), commandTime)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
@@ -120,9 +126,9 @@ func (h *host) run(t *testing.T, input string, argv ...string) string {
 		err = cmd.Wait()
 	}
 	if err != nil {
-		t.Fatalf("cannot run %q on %s: %v: %s%s", argv, h.name, err, input, output.String())
+		return fmt.Errorf("cannot run %q on %s: %w: %s%s", argv, h.name, err, input, output.String())
 	}
-	return output.String()
+	return nil
 }
 
 // dial connects from the host.
@@ -189,11 +195,13 @@ func (c *cluster) onHosts(hosts []string, rules ...[]string) {
 		text.WriteString(strings.Join(rule, " ") + "\n")
 	}
 	text.WriteString("COMMIT\n")
+	faults := make([]error, len(hosts))
 	var working sync.WaitGroup
-	for _, name := range hosts {
-		working.Go(func() { c.lab.hosts[name].run(c.t, text.String(), "iptables-restore", "--noflush", "-w") })
+	for i, name := range hosts {
+		working.Go(func() { faults[i] = c.lab.hosts[name].run(text.String(), "iptables-restore", "--noflush", "-w") })
 	}
 	working.Wait()
+	must(c.t, errors.Join(faults...))
 }
 
 // away leaves watchers out of what the harness waits for: they are cut off. back counts them in again.

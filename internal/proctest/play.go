@@ -15,6 +15,7 @@ import (
 const (
 	ChangesFile = "changes" // one Change a line
 	HooksFile   = "hooks"   // one HookLine a line
+	TurnsFile   = "turns"   // one HookLine at the begin and the end of a maintenance switch that is a program
 	ActsFile    = "acts"    // one HookLine for each action; Env holds the headers of an HTTP one
 	TrapFile    = "trap"    // signal and point; removed by whoever springs it. Signal: kill, stop, or hold
 	ReleaseFile = "release" // ends the waiting of a program that was held

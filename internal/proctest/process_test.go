@@ -106,7 +106,13 @@ func (c *cluster) startApp(app string, open bool) {
 func (c *cluster) killApp(app string) {
 	c.t.Helper()
 	c.apps[app].kill()
-	must(c.t, change(c.dir, Change{App: app, What: "app", To: "killed"}, func() (bool, error) { return true, nil }))
+	c.journal(app, "killed")
+}
+
+// journal writes what the test itself has done to an app into the journal of changes.
+func (c *cluster) journal(app, what string) {
+	c.t.Helper()
+	must(c.t, change(c.dir, Change{App: app, What: "app", To: what}, func() (bool, error) { return true, nil }))
 }
 
 // order runs the command line tool against one watcher.

@@ -144,7 +144,7 @@ func tellDatabase(address, verb string) error {
 // playTurn is a maintenance switch turned by a program: a trap can hold it before it does so.
 func playTurn(dir, method, url string) error {
 	line := HookLine{Hands: hands(), At: time.Now(), Phase: "turn", PID: os.Getpid(), Env: os.Environ()}
-	if err := appendLine(filepath.Join(dir, HooksFile), line); err != nil {
+	if err := appendLine(filepath.Join(dir, TurnsFile), line); err != nil {
 		return err
 	}
 	springTrap(dir, "turn:"+line.Step, line.Watcher)
@@ -154,7 +154,7 @@ func playTurn(dir, method, url string) error {
 		return err
 	}
 	line.End, line.At, line.Env = true, time.Now(), nil
-	return appendLine(filepath.Join(dir, HooksFile), line)
+	return appendLine(filepath.Join(dir, TurnsFile), line)
 }
 
 // call makes one request on a connection of its own, with the headers that tell whose hands it is.
