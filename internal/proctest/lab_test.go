@@ -43,9 +43,9 @@ const (
 	commandTime  = 20 * time.Second // for one call of ip or iptables
 )
 
-// labs are the turns of the tests on hosts: two clusters at a time that have to keep elections apart from outages are
-// enough for two processors.
-var labs = make(chan struct{}, 1)
+// labs are the turns of the tests on hosts: two clusters at a time, for each of them must be quick enough to tell an
+// outage from a busy machine.
+var labs = make(chan struct{}, 2)
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
