@@ -24,7 +24,7 @@ func hostSettings() settings {
 func TestHostsLeaderCutOffInMaintenanceOff(t *testing.T) {
 	t.Parallel()
 	s := hostSettings()
-	s.only = map[string]string{"maintenance-off": "timeout: 6s, tries: 5, backoff: 100ms"}
+	s.only = map[string]string{"maintenance-off": "timeout: 8s, tries: 5, backoff: 100ms"}
 	c := newCluster(t, s)
 	leader, _ := c.leader()
 	reachable := others(leader)
@@ -44,6 +44,10 @@ func TestHostsLeaderCutOffInMaintenanceOff(t *testing.T) {
 		term, leader, leader, cut.Sub(begin).Seconds(), first.PID, first.Token, first.Attempt)
 	eventually(t, "the cut-off leader's program is killed", func() (bool, any) { return !runs(first.PID), first })
 	t.Logf("the program was gone %.2f s after the cut", time.Since(cut).Seconds())
+	told, _, _ := valuesOf(first)
+	if deadline, err := time.Parse(time.RFC3339, told["Deadline"]); err != nil || time.Now().After(deadline) {
+		t.Errorf("the program had time until %s (%v), and was killed no earlier", told["Deadline"], err)
+	}
 	c.waitEnded(1)
 	c.waitRecord("standby")
 	ended := time.Now()
