@@ -7,7 +7,7 @@ GO ?= go
 VERSION ?= 0.1.0
 LDFLAGS := -s -w -X main.Version=$(VERSION)
 
-.PHONY: help build demo test test-unit test-process lint bench fuzz fuzz-short clean
+.PHONY: help build demo test test-deps test-unit test-process test-hosts lint bench fuzz fuzz-short clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +19,10 @@ demo: build ## three watchers, two apps, one outage, on one screen (ARGS=--once:
 	$(GO) build -trimpath -o bin/ ./examples/demo
 	bin/demo $(ARGS)
 
-test: test-unit fuzz-short test-process ## everything; installs nothing, needs only Go
+test: test-deps test-unit fuzz-short test-process test-hosts ## everything; installs the Debian packages that are missing
+
+test-deps: ## what the tests need beside Go: iproute2, iptables (as root or with sudo; asks first on a terminal)
+	@.ci/test-deps
 
 # The race detector is the one part that needs a C compiler.
 RACE := $(shell command -v $${CC:-gcc} >/dev/null 2>&1 && echo -race)
@@ -29,7 +32,14 @@ test-unit: ## all but the tests that start watchers as processes; with the race 
 	$(GO) test $(RACE) -timeout 15m $$($(GO) list ./... | grep -v -e /internal/proctest -e /examples/demo)
 
 test-process: ## watchers as real processes: killed, frozen, signalled; and the demo
-	$(GO) test -count=1 -timeout 20m ./internal/proctest ./examples/demo
+	$(GO) test -count=1 -timeout 20m -skip '^TestHosts' ./internal/proctest ./examples/demo
+
+# Who is not root is root of a user namespace: the tests' network namespaces need no more.
+AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo -exec "'unshare --user --map-root-user'")
+
+test-hosts: export PATH := $(PATH):/usr/sbin:/sbin
+test-hosts: ## watchers on hosts that are cut off from one another (network namespaces; needs ip and iptables)
+	$(GO) test -count=1 -timeout 20m $(AS_ROOT) -run '^TestHosts' ./internal/proctest
 
 lint: ## gofmt, vet, staticcheck, and who may import whom
 	@unformatted=$$(gofmt -l cmd pkg internal examples); \

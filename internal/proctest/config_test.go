@@ -2,6 +2,7 @@ package proctest
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"strings"
 )
@@ -28,17 +29,25 @@ cluster:
   watchers:
 `, watcher, c.dir, c.dnsAddress(watcher), orElse(s.dataDir[watcher], c.path(watcher)))
 	for i, name := range names {
-		fmt.Fprintf(&b, "    %s: {address: \"127.0.0.1:%d\", dns: [127.0.0.%d]}\n", name, c.base+8+i, i+1)
+		port, own := fmt.Sprintf("127.0.0.1:%d", c.base+8+i), fmt.Sprintf("127.0.0.%d", i+1)
+		if c.lab != nil {
+			own = hostAddresses[name]
+			port = own + ":7653"
+		}
+		fmt.Fprintf(&b, "    %s: {address: %q, dns: [%s]}\n", name, port, own)
 	}
 	if s.tls {
 		fmt.Fprintf(&b, "  tls: {ca_file: %[1]s.tls/ca.pem, cert_file: %[1]s.tls/%[1]s.pem, key_file: %[1]s.tls/%[1]s.key}\n", watcher)
 	}
-	fmt.Fprintf(&b, "  timing: %s\nzone:\n  name: ha.example.com\n%sgroups:\n  %s:\n    record: shop\n    apps:\n",
-		orElse(s.timing, "{heartbeat: 250ms, election: 250ms, lease: 250ms}"), s.zone, group)
+	timing, probe := "{heartbeat: 250ms, election: 250ms, lease: 250ms}", "{interval: 250ms, retry_interval: 100ms, timeout: 1s, fall: 3, rise: 2}"
+	if s.hosts {
+		timing, probe = "{heartbeat: 500ms, election: 500ms, lease: 500ms}", "{interval: 500ms, retry_interval: 200ms, timeout: 2s, fall: 3, rise: 2}"
+	}
+	fmt.Fprintf(&b, "  timing: %s\nzone:\n  name: ha.example.com\n%sgroups:\n  %s:\n    record: shop\n    apps:\n", orElse(s.timing, timing), s.zone, group)
 	for _, app := range []string{"main", "standby"} {
 		b.WriteString(c.appConfig(app))
 	}
-	fmt.Fprintf(&b, "    probe: {interval: 250ms, retry_interval: 100ms, timeout: 1s, fall: 3, rise: 2}\n")
+	fmt.Fprintf(&b, "    probe: %s\n", probe)
 	fmt.Fprintf(&b, "    failover: {mode: %s, confirm_for: 0s, cooldown: %s}\n    steps:\n", orElse(s.mode, "automatic"), orElse(s.cooldown, "10m"))
 	for _, step := range planNames {
 		setting := orElse(s.steps, "timeout: 1s, tries: 10, backoff: 100ms")
@@ -69,16 +78,32 @@ func (c *cluster) appConfig(app string) string {
         address: [%[2]s]
         probes: [{kind: http, url: "http://%[3]s%[4]s"}]
         maintenance:
-          on:    {http: {method: PUT, url: "%[5]s/maintenance"}}
-          off:   {http: {method: DELETE, url: "%[5]s/maintenance"}}
+          on:    %[6]s
+          off:   %[7]s
           check: {http: {url: "%[5]s/maintenance"}}
         database:
           kind: exec
-`, app, addresses[app], c.appAddress(app), probe, web)
+`, app, addresses[app], c.appAddress(app), probe, web, c.turn("PUT", web), c.turn("DELETE", web))
 	for _, verb := range []string{"role", "freeze", "unfreeze", "catch-up", "stop-replication", "resume-replication", "promote"} {
+		if c.lab != nil {
+			text += fmt.Sprintf("          %s: [%s, db-at, %q, %s]\n", strings.ReplaceAll(verb, "-", "_"), stageBinary, c.databaseAddress(app), verb)
+			continue
+		}
 		text += fmt.Sprintf("          %s: [%s, db, %s, %s, %s, %s]\n", strings.ReplaceAll(verb, "-", "_"), stageBinary, c.dir, app, other(app), verb)
 	}
 	return text
+}
+
+// turn is the action that turns an app's maintenance switch: on hosts a program, which runs on the watcher's.
+func (c *cluster) turn(method, web string) string {
+	if c.lab == nil {
+		return fmt.Sprintf("{http: {method: %s, url: \"%s/maintenance\"}}", method, web)
+	}
+	return fmt.Sprintf("{exec: [%s, turn, %s, %s, %q]}", stageBinary, c.dir, method, web+"/maintenance")
+}
+
+func (c *cluster) databaseAddress(app string) string {
+	return net.JoinHostPort(hostAddresses[app], databasePort)
 }
 
 func other(app string) string { return map[string]string{"main": "standby", "standby": "main"}[app] }

@@ -23,6 +23,8 @@ type Change struct {
 type Database struct {
 	Dir, App, Peer string
 	By             Hands
+
+	hears func() bool // whether the peer's database can be reached; nil: while it is alive
 }
 
 var errDead = errors.New("connection refused")
@@ -50,7 +52,7 @@ func (d *Database) do(verb string) error {
 	}
 	springTrap(d.Dir, "act:"+verb+":before", d.By.Watcher)
 	if verb == "catch-up" {
-		if !alive(d.Dir, d.Peer) {
+		if !d.hearsPeer() {
 			return errDead
 		}
 	} else if set, ok := verbs[verb]; !ok {
@@ -68,12 +70,19 @@ func (d *Database) role() string {
 		words = append(words, "frozen")
 	}
 	if words[0] == "replica" {
-		if d.get(d.App, "receiving") == "yes" && d.get(d.Peer, "role") == "primary" && alive(d.Dir, d.Peer) {
+		if d.get(d.App, "receiving") == "yes" && d.get(d.Peer, "role") == "primary" && d.hearsPeer() {
 			words = append(words, "streaming")
 		}
 		words = append(words, "lag_bytes=0")
 	}
 	return strings.Join(words, " ")
+}
+
+func (d *Database) hearsPeer() bool {
+	if d.hears != nil {
+		return d.hears()
+	}
+	return alive(d.Dir, d.Peer)
 }
 
 // Set changes one of the database's files, if it is not so yet, and says so in the journal.

@@ -40,6 +40,7 @@ type settings struct {
 	stall     map[string]string // by watcher: a file as long as which exists its disk hangs; of the crash binary
 	dataDir   map[string]string // by watcher, if not beside its file
 	timing    string            // default a quarter of a second
+	hosts     bool              // a host for each watcher and each app, instead of ports of this machine
 }
 
 // cluster is three watchers, two apps and their directory. Its methods fail the test when something cannot be done.
@@ -50,7 +51,8 @@ type cluster struct {
 	base     int // port
 	watchers map[string]*process
 	apps     map[string]*process
-	frozen   map[string]bool // watchers stopped with SIGSTOP
+	frozen   map[string]bool // watchers stopped with SIGSTOP, or cut off
+	lab      *lab            // nil without hosts
 }
 
 var names = []string{"w1", "w2", "w3"}
@@ -83,7 +85,12 @@ func prepare(t *testing.T, s settings) *cluster {
 	// Short, because the path of a Unix socket has 107 bytes at most.
 	dir, err := os.MkdirTemp("", "pt-")
 	must(t, err)
-	c := &cluster{t: t, dir: dir, settings: s, base: takePorts(t), watchers: map[string]*process{}, apps: map[string]*process{}, frozen: map[string]bool{}}
+	c := &cluster{t: t, dir: dir, settings: s, watchers: map[string]*process{}, apps: map[string]*process{}, frozen: map[string]bool{}}
+	if s.hosts {
+		c.lab = newLab(t)
+	} else {
+		c.base = takePorts(t)
+	}
 	t.Cleanup(c.close)
 	for app, role := range map[string]string{"main": "primary", "standby": "replica"} {
 		must(t, os.Mkdir(filepath.Join(dir, app), 0o700))
@@ -137,10 +144,16 @@ func free(from, to int) bool {
 }
 
 func (c *cluster) appAddress(app string) string {
+	if c.lab != nil {
+		return net.JoinHostPort(hostAddresses[app], appPort)
+	}
 	return fmt.Sprintf("127.0.0.1:%d", c.base+map[string]int{"main": 1, "standby": 2}[app])
 }
 
 func (c *cluster) dnsAddress(watcher string) string {
+	if c.lab != nil {
+		return net.JoinHostPort(hostAddresses[watcher], "53")
+	}
 	return fmt.Sprintf("127.0.0.1:%d", c.base+4+slices.Index(names, watcher))
 }
 

@@ -27,7 +27,10 @@ func faultyChanges(changes []Change) (faults []string) {
 		s, o := sites[ch.App], sites[other(ch.App)]
 		switch ch.What {
 		case "app":
-			s.running, s.open = ch.To != "killed", ch.To == "started open"
+			s.running = ch.To != "killed" && ch.To != "cut off"
+			if strings.HasPrefix(ch.To, "started") {
+				s.open = ch.To == "started open"
+			}
 		case "maintenance":
 			s.open = ch.To == "off"
 		case "role":

@@ -15,8 +15,10 @@ import (
 const (
 	ChangesFile = "changes" // one Change a line
 	HooksFile   = "hooks"   // one HookLine a line
+	TurnsFile   = "turns"   // one HookLine at the begin and the end of a maintenance switch that is a program
 	ActsFile    = "acts"    // one HookLine for each action; Env holds the headers of an HTTP one
-	TrapFile    = "trap"    // signal and point; removed by whoever springs it
+	TrapFile    = "trap"    // signal and point; removed by whoever springs it. Signal: kill, stop, or hold
+	ReleaseFile = "release" // ends the waiting of a program that was held
 
 	// SurvivorsFile holds the points, one JSON string a line, at which a program sprang the trap and lived on: an app
 	// may, a program that the watcher started must not.
@@ -28,6 +30,12 @@ const (
 //	app DIR NAME ADDRESS open|closed    an app that serves until it is killed
 //	db DIR NAME PEER VERB               one thing told to the app's database
 //	hook DIR before|after               a hook
+//	turn DIR METHOD URL                 a maintenance switch, turned by a program
+//	db-at ADDRESS VERB                  one thing told to a database that is reached over the network
+//
+// An app gets three more words if its database is to be reached over the network and no other way:
+//
+//	app DIR NAME ADDRESS open|closed DATABASE-ADDRESS PEER PEERS-DATABASE-ADDRESS
 //
 // It returns the exit code.
 func Play(args []string) int {
@@ -35,6 +43,12 @@ func Play(args []string) int {
 	switch {
 	case len(args) == 5 && args[0] == "app":
 		err = serveApp(args[1], args[2], args[3], args[4] == "open")
+	case len(args) == 8 && args[0] == "app":
+		err = serveBoth(args[1:])
+	case len(args) == 4 && args[0] == "turn":
+		err = playTurn(args[1], args[2], args[3])
+	case len(args) == 3 && args[0] == "db-at":
+		err = tellDatabase(args[1], args[2])
 	case len(args) == 5 && args[0] == "db":
 		err = (&Database{Dir: args[1], App: args[2], Peer: args[3], By: hands()}).do(args[4])
 	case len(args) == 3 && args[0] == "hook":
@@ -105,6 +119,10 @@ func springTrap(dir, point, watcher string) {
 	if n, _ := fmt.Sscan(string(text), &signal, &wanted); n != 2 || wanted != point || os.Remove(file) != nil {
 		return
 	}
+	if signal == "hold" {
+		hold(dir)
+		return
+	}
 	pid, err := os.ReadFile(filepath.Join(dir, watcher+".pid"))
 	if err != nil {
 		return
@@ -120,6 +138,18 @@ func springTrap(dir, point, watcher string) {
 	_ = syscall.Kill(n, sent)
 	<-time.After(wait)
 	_ = appendLine(filepath.Join(dir, SurvivorsFile), point)
+}
+
+// hold waits until it is released, for a minute at most.
+func hold(dir string) {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for range 3000 {
+		if _, err := os.Stat(filepath.Join(dir, ReleaseFile)); err == nil {
+			return
+		}
+		<-tick.C
+	}
 }
 
 // appendLine appends a line to a journal in one write, on disk when it returns.

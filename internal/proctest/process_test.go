@@ -20,7 +20,7 @@ type process struct {
 
 // start runs a program whose end is waited for, at the latest by the cluster's close. Should the test binary be killed,
 // the kernel ends it.
-func (c *cluster) start(logFile string, env []string, argv ...string) *process {
+func (c *cluster) start(host, logFile string, env []string, argv ...string) *process {
 	c.t.Helper()
 	log, err := os.OpenFile(c.path(logFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	must(c.t, err)
@@ -29,12 +29,21 @@ func (c *cluster) start(logFile string, env []string, argv ...string) *process {
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	p.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "LANG=C"}, env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	must(c.t, p.cmd.Start())
+	must(c.t, c.startOn(host, p.cmd))
 	go func() {
 		defer close(p.done)
 		p.err = p.cmd.Wait()
 	}()
 	return p
+}
+
+// startOn starts a program on its host, if there are hosts.
+func (c *cluster) startOn(host string, cmd *exec.Cmd) (err error) {
+	if c.lab == nil {
+		return cmd.Start()
+	}
+	c.lab.hosts[host].do(func() { err = cmd.Start() })
+	return err
 }
 
 func (p *process) signal(t *testing.T, s syscall.Signal) {
@@ -83,7 +92,7 @@ func (c *cluster) startWatcher(name string) {
 	if file := c.settings.stall[name]; file != "" {
 		env = append(slices.Clone(env), "WATCHOVER_TEST_STALL="+file)
 	}
-	p := c.start(name+".log", env, orElse(c.settings.watcher, watcherBinary), "run", "--config", c.configPath(name))
+	p := c.start(name, name+".log", env, orElse(c.settings.watcher, watcherBinary), "run", "--config", c.configPath(name))
 	must(c.t, os.WriteFile(c.path(name+".pid"), fmt.Append(nil, p.cmd.Process.Pid), 0o600))
 	c.watchers[name] = p
 }
@@ -91,14 +100,24 @@ func (c *cluster) startWatcher(name string) {
 func (c *cluster) startApp(app string, open bool) {
 	c.t.Helper()
 	state := map[bool]string{true: "open", false: "closed"}[open]
-	c.apps[app] = c.start(app+".log", nil, stageBinary, "app", c.dir, app, c.appAddress(app), state)
+	argv := []string{stageBinary, "app", c.dir, app, c.appAddress(app), state}
+	if c.lab != nil {
+		argv = append(argv, c.databaseAddress(app), other(app), c.databaseAddress(other(app)))
+	}
+	c.apps[app] = c.start(app, app+".log", nil, argv...)
 }
 
 // killApp ends an app with its database, as a machine that loses power.
 func (c *cluster) killApp(app string) {
 	c.t.Helper()
 	c.apps[app].kill()
-	must(c.t, change(c.dir, Change{App: app, What: "app", To: "killed"}, func() (bool, error) { return true, nil }))
+	c.journal(app, "killed")
+}
+
+// journal writes what the test itself has done to an app into the journal of changes.
+func (c *cluster) journal(app, what string) {
+	c.t.Helper()
+	must(c.t, change(c.dir, Change{App: app, What: "app", To: what}, func() (bool, error) { return true, nil }))
 }
 
 // order runs the command line tool against one watcher.

@@ -76,7 +76,7 @@ func TestRecoverOnTheSurvivorOfThree(t *testing.T) {
 	if exit, output := c.tool("recover", "--config", c.configPath("w1"), "--yes"); exit != 3 || !strings.Contains(output, "it is in use by process") {
 		t.Errorf("recover beside a running watcher: exit %d, %s", exit, output)
 	}
-	back := c.lose("w2", "w3")
+	back := c.loseForGood("w2", "w3")
 	c.watchers["w1"].kill()
 	if exit, output := c.tool("recover", "--config", c.configPath("w1")); exit != 2 || !strings.Contains(output, "--yes") {
 		t.Errorf("recover without a terminal: exit %d, %s", exit, output)
@@ -131,7 +131,7 @@ func TestRecoverAsksAboutAnOpenSwitchover(t *testing.T) {
 	c.onAll("stop-replication tried in vain", func(_ *client.Status, g *client.Group) bool {
 		return g.Switchover != nil && stepOf(g.Switchover, "stop-replication").Attempts > 0
 	})
-	c.lose("w2", "w3")
+	c.loseForGood("w2", "w3")
 	c.watchers["w1"].kill()
 	exit, output := c.tool("recover", "--config", c.configPath("w1"), "--yes")
 	if exit != 3 || !strings.Contains(output, "open: planned") || !strings.Contains(output, "--open-switchovers") {
@@ -174,7 +174,7 @@ func TestSnapshotIsRestoredIntoANewCluster(t *testing.T) {
 	if exit, output := c.tool("snapshot", "inspect", file); exit != 0 || !strings.Contains(output, "active standby") || !strings.Contains(output, "main is marked") {
 		t.Errorf("inspect: exit %d, %s", exit, output)
 	}
-	c.lose(names...)
+	c.loseForGood(names...)
 	for _, name := range names {
 		c.startWatcher(name)
 	}

@@ -145,13 +145,37 @@ type answer struct {
 
 // ask queries one watcher's name server.
 func (c *cluster) ask(watcher string) (answer, error) {
-	q := new(dns.Msg)
-	q.SetQuestion(fqdn, dns.TypeA)
-	q.SetEdns0(1232, false)
-	r, _, err := (&dns.Client{Timeout: 2 * time.Second}).Exchange(q, c.dnsAddress(watcher))
+	q := question()
+	conn, err := c.dialDNS(watcher, watcher)
 	if err != nil {
 		return answer{}, err
 	}
+	defer conn.Close()
+	r, _, err := (&dns.Client{Timeout: 2 * time.Second}).ExchangeWithConn(q, conn)
+	if err != nil {
+		return answer{}, err
+	}
+	return readAnswer(r)
+}
+
+// dialDNS connects to a watcher's name server; where there are hosts, from one of them.
+func (c *cluster) dialDNS(from, watcher string) (*dns.Conn, error) {
+	if c.lab == nil {
+		return dns.Dial("udp", c.dnsAddress(watcher))
+	}
+	conn, err := c.lab.hosts[from].dial(context.Background(), "udp", c.dnsAddress(watcher))
+	return &dns.Conn{Conn: conn}, err
+}
+
+// question asks for the record.
+func question() *dns.Msg {
+	q := new(dns.Msg)
+	q.SetQuestion(fqdn, dns.TypeA)
+	q.SetEdns0(1232, false)
+	return q
+}
+
+func readAnswer(r *dns.Msg) (answer, error) {
 	a := answer{ede: -1}
 	if opt := r.IsEdns0(); opt != nil {
 		for _, option := range opt.Option {
@@ -182,13 +206,22 @@ func (c *cluster) waitRecord(app string) {
 
 // serves reports whether an app serves its page.
 func (c *cluster) serves(app string) bool {
-	cl := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	cl := c.visitor()
 	resp, err := cl.Get("http://" + c.appAddress(app) + "/")
 	if err != nil {
 		return false
 	}
 	resp.Body.Close()
 	return resp.StatusCode == http.StatusOK
+}
+
+// visitor is a client of the apps, on a host of its own where there are hosts.
+func (c *cluster) visitor() *http.Client {
+	transport := &http.Transport{DisableKeepAlives: true}
+	if c.lab != nil {
+		transport.DialContext = c.lab.hosts["visitor"].dial
+	}
+	return &http.Client{Timeout: 2 * time.Second, Transport: transport}
 }
 
 func (c *cluster) changes() []Change {

@@ -177,7 +177,7 @@ func TestASecondProcessOnTheSameDataDirectoryIsRefused(t *testing.T) {
 		text = strings.Replace(text, change[0], change[1], 1)
 	}
 	must(t, os.WriteFile(c.path("second.yaml"), []byte(text), 0o600))
-	p := c.start("second.log", nil, watcherBinary, "run", "--config", c.path("second.yaml"))
+	p := c.start("", "second.log", nil, watcherBinary, "run", "--config", c.path("second.yaml"))
 	defer p.kill()
 	select {
 	case <-p.done:
