@@ -28,8 +28,8 @@ func (c *cluster) tool(args ...string) (exit int, output string) {
 	return cmd.ProcessState.ExitCode(), string(text)
 }
 
-// lose ends watchers and takes their data away; back gives it back.
-func (c *cluster) lose(watchers ...string) (back func()) {
+// loseForGood ends watchers and takes their data away; back gives it back.
+func (c *cluster) loseForGood(watchers ...string) (back func()) {
 	c.t.Helper()
 	for _, name := range watchers {
 		c.watchers[name].kill()
