@@ -35,7 +35,7 @@ func TestEventsAreToldOnce(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, settings{})
 	_, through := c.leader()
-	follower := c.start("events.out", nil, watcherBinary, "events", "--follow", "-o", "json", "--socket", c.path(through+".sock"))
+	follower := c.start("", "events.out", nil, watcherBinary, "events", "--follow", "-o", "json", "--socket", c.path(through+".sock"))
 	defer follower.kill()
 	during(t, 11*time.Second, "it follows, past the 10 s that a request may take to be read", func() (bool, any) { return follower.alive(), "" })
 	heard := func(kind string) {
