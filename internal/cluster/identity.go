@@ -56,14 +56,6 @@ type copies struct {
 
 func (n *Node) life() failover.Life { return failover.Life{Boot: n.dir.boot, Word: n.dir.word} }
 
-// clusterID is the cluster's that the log belongs to; empty until that is known.
-func (n *Node) clusterID() string {
-	if id := n.State().ClusterID; id != "" {
-		return id
-	}
-	return n.lineage().ClusterID
-}
-
 // claims is what this watcher says when it dials an address.
 func (n *Node) claims(address string) claim {
 	c := claim{Node: n.identity().Node, Life: n.life()}
