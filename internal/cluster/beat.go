@@ -31,6 +31,7 @@ func (n *Node) beatLoop(ctx context.Context) {
 	var idle idleness
 	for {
 		view, published := n.view.Load(), n.Watch()
+		n.Isolation() // a time apart is noticed though nobody asks
 		heard, held := n.beatOnce(ctx, view)
 		hanging = n.checkDisk(hanging)
 		idle.look(n, time.Now())

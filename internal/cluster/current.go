@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"sync/atomic"
+	"time"
 
 	"github.com/hashicorp/raft"
 )
@@ -19,6 +20,14 @@ type currency struct {
 	// heard is what the first leader that was heard had committed, and its term; applied is the last entry that went into
 	// the state. Nil: none yet.
 	heard, applied atomic.Pointer[appliedMark]
+	apart          atomic.Pointer[apart] // nil: in contact all the time since it was current
+}
+
+// apart is a time without contact, after which the state is as doubtful as after a restart: the leader is heard again before
+// what was missed has been applied.
+type apart struct {
+	since time.Time
+	heard atomic.Pointer[appliedMark] // the leader's first word since contact came back
 }
 
 func (c *currency) reach() {
@@ -32,32 +41,51 @@ func (c *currency) reach() {
 // watcher had applied before it was restarted are among them: it follows no leader of an older term than it did then.
 func (n *Node) Current() <-chan struct{} { return n.current.reached }
 
-// noteHeard takes a leader's word of what it has committed in its term. Only the first counts.
+// noteHeard takes a leader's word of what it has committed in its term. Only the first counts, and the first after each time
+// apart.
 func (n *Node) noteHeard(term, commit uint64) {
+	said := &appliedMark{commit, term}
 	if !n.current.done.Load() {
-		n.current.heard.CompareAndSwap(nil, &appliedMark{commit, term})
-		n.checkCurrent()
+		n.current.heard.CompareAndSwap(nil, said)
 	}
+	if a := n.current.apart.Load(); a != nil {
+		a.heard.CompareAndSwap(nil, said)
+	}
+	n.checkCurrent()
 }
 
 // noteApplied notes how far the state is. Only raft's goroutine for the state machine calls it, after publishing.
 func (n *Node) noteApplied(index, term uint64) {
-	if !n.current.done.Load() {
-		n.current.applied.Store(&appliedMark{index, term})
-		n.checkCurrent()
+	n.current.applied.Store(&appliedMark{index, term})
+	n.checkCurrent()
+}
+
+// beginApart notes that there has been no contact since then.
+func (n *Node) beginApart(since time.Time) { n.current.apart.CompareAndSwap(nil, &apart{since: since}) }
+
+// noteLeading says that this watcher's own log is the cluster's, read to its end.
+func (n *Node) noteLeading() {
+	n.current.apart.Store(nil)
+	n.current.reach()
+}
+
+func (n *Node) checkCurrent() {
+	if !n.current.done.Load() && n.reachedBy(n.current.heard.Load()) {
+		n.current.reach()
+	}
+	if a := n.current.apart.Load(); a != nil && n.reachedBy(a.heard.Load()) {
+		n.current.apart.CompareAndSwap(a, nil)
 	}
 }
 
-// checkCurrent looks whether the state has reached what the leader had told. What a new leader believes to be committed
-// can be far too little, until an entry of its own term is: so one of that term must have been applied as well.
-func (n *Node) checkCurrent() {
-	heard, applied := n.current.heard.Load(), n.current.applied.Load()
+// reachedBy reports whether the state has reached what a leader had told. What a new leader believes to be committed can
+// be far too little, until an entry of its own term is: so one of that term must have been applied as well.
+func (n *Node) reachedBy(heard *appliedMark) bool {
+	applied := n.current.applied.Load()
 	if heard == nil || applied == nil || applied.term < heard.term {
-		return
+		return false
 	}
-	if applied.index >= heard.index || n.onlyRaftsOwn(applied.index+1, heard.index) {
-		n.current.reach()
-	}
+	return applied.index >= heard.index || n.onlyRaftsOwn(applied.index+1, heard.index)
 }
 
 // onlyRaftsOwn reports whether raft has gone through these entries and none of them was a command, so that the state

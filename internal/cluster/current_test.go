@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"testing"
+	"time"
 )
 
 func (n *run) isCurrent() bool {
@@ -102,5 +103,39 @@ func TestWhatMakesAStateCurrent(t *testing.T) {
 				t.Errorf("%s, heard first %t: current %t", tc.name, heardFirst, !tc.want)
 			}
 		}
+	}
+}
+
+// TestApartUntilWhatWasMissedIsApplied: a leader is heard again before its entries are. Until then the name server must not
+// answer the old record as if nothing had happened.
+func TestApartUntilWhatWasMissedIsApplied(t *testing.T) {
+	n := &run{Node: &Node{}}
+	n.current.reached = make(chan struct{})
+	isApart := func() bool { return n.current.apart.Load() != nil }
+	n.noteHeard(3, 10)
+	n.noteApplied(10, 3)
+	n.beginApart(time.Now().Add(-time.Minute))
+	n.beginApart(time.Now())
+	if !isApart() || time.Since(n.current.apart.Load().since) < time.Minute {
+		t.Fatal("the first sign of being apart is the one that counts")
+	}
+	n.noteApplied(11, 3)
+	if !isApart() {
+		t.Fatal("an old entry says nothing of what the leader has")
+	}
+	n.noteHeard(4, 15)
+	n.noteApplied(14, 3)
+	if !isApart() {
+		t.Fatal("contact alone does not make the state current")
+	}
+	n.noteHeard(4, 99)
+	n.noteApplied(16, 4)
+	if isApart() {
+		t.Fatal("all that was missed is applied")
+	}
+	n.beginApart(time.Now())
+	n.noteLeading()
+	if isApart() {
+		t.Fatal("a leader's own log is the cluster's")
 	}
 }

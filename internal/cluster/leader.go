@@ -120,7 +120,7 @@ func (t *term) open(ctx context.Context) error {
 	if err := t.n.await(ctx, r.Barrier(t.n.o.Timing.Heartbeat)); err != nil {
 		return fmt.Errorf("cannot reach the log's end: %w", err)
 	}
-	t.n.current.reach()
+	t.n.noteLeading()
 	if err := t.begin(ctx); err != nil {
 		return err
 	}
@@ -133,6 +133,19 @@ func (t *term) open(ctx context.Context) error {
 	}
 	close(t.ready)
 	return nil
+}
+
+// isOpen reports whether this watcher's state was current in the term; nil: it leads in none.
+func (t *term) isOpen() bool {
+	if t == nil {
+		return false
+	}
+	select {
+	case <-t.opened:
+		return true
+	default:
+		return false
+	}
 }
 
 // begin commits the first entry of an empty cluster.

@@ -19,7 +19,7 @@ import (
 func bareTerm(t *testing.T) *term {
 	n := &Node{
 		o: Options{Name: "w1", Timing: LAN, Peers: []Peer{{Name: "w1"}, {Name: "w2"}, {Name: "w3"}}}, log: zerolog.Nop(),
-		opened: time.Now(), fatal: make(chan error, 1),
+		opened: time.Now(), fatal: make(chan error, 1), limit: newLimiter(time.Hour),
 	}
 	n.setState(failover.NewState())
 	ctx, end := context.WithCancel(context.Background())

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/raft"
 
@@ -495,6 +496,7 @@ func TestOwnStepHandsOverFirst(t *testing.T) {
 	for _, kind := range []stepKind{stepRemove, stepMove} {
 		tm := bareTerm(t)
 		tm.give = make(chan handover, 1)
+		tm.heard["w2"] = &hearing{at: time.Now()}
 		ended, cancel := context.WithCancel(context.Background())
 		cancel()
 		_ = tm.perform(ended, memberStep{kind: kind, peer: Peer{Name: tm.n.o.Name}})

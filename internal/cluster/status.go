@@ -104,7 +104,8 @@ func (t *term) appliedBy(name string) uint64 {
 
 // Isolation says whether this watcher's state may be out of date, and for how long that has been so: a follower has had
 // no contact with a leader, a leader none with a majority, for two heartbeat timeouts; or its applied index stands
-// behind a commit that the leader had announced that long ago. If it is not isolated the duration is the time since
+// behind a commit that the leader had announced that long ago. After a time apart it lasts until what was missed has been
+// applied: a leader is heard again before that. If it is not isolated the duration is the time since
 // the last contact. It takes no lock that is held for long, so it may be asked for every DNS query.
 func (n *Node) Isolation() (bool, time.Duration) {
 	limit := 2 * n.o.Timing.Heartbeat
@@ -114,11 +115,21 @@ func (n *Node) Isolation() (bool, time.Duration) {
 		return true, time.Since(n.opened)
 	}
 	// Granting a vote renews raft's last contact too, so it counts only while there is a leader.
-	if leader := n.view.Load().id; leader != "" && leader != n.o.Name && r.State() == raft.Follower {
+	leader := n.view.Load().id
+	if leader != "" && leader != n.o.Name && r.State() == raft.Follower {
 		since = min(since, time.Since(r.LastContact()))
+	}
+	switch {
+	case since > limit:
+		n.beginApart(time.Now().Add(-since))
+	case leader == n.o.Name && n.term.Load().isOpen():
+		n.current.apart.Store(nil) // a leader in contact with a majority misses nothing
 	}
 	if m := n.behind.Load(); m != nil && r.AppliedIndex() < m.index {
 		since = max(since, time.Since(m.since))
+	}
+	if a := n.current.apart.Load(); a != nil {
+		since = max(since, time.Since(a.since))
 	}
 	return since > limit, since
 }
