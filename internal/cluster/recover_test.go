@@ -4,10 +4,12 @@ import (
 	"archive/tar"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -326,19 +328,29 @@ func TestRecoveryIsRepeatedAfterACrash(t *testing.T) {
 	}
 }
 
-// What the first version wrote is read, to the last bit: a watcher's directory with a snapshot, a log and a failover in them.
+// What the first version wrote is read: a watcher's directory with a snapshot, a log and a failover in them. Later versions
+// remember more from the same entries, so states are compared by what that version knew.
 func TestDirectoryOfTheFirstVersionIsRead(t *testing.T) {
 	dir := unpack(t, "testdata/generation0.tar.gz")
 	s, err := OpenSurvivor("w1", "test", dir, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// As the program that wrote the directory computed them.
-	const hash = "c2580eacaff7d743d31d0a302bca3bf922376756b7db8272e550b297923ae0a5"
-	if s.State.Hash() != hash || s.Last.Index != 97 || s.Last.Snapshot != 75 {
-		t.Errorf("index %d, snapshot %d, hash %s", s.Last.Index, s.Last.Snapshot, s.State.Hash())
+	if s.Last.Index != 97 || s.Last.Snapshot != 75 {
+		t.Errorf("index %d, snapshot %d", s.Last.Index, s.Last.Snapshot)
 	}
 	g := s.State.Groups["shop"]
+	if s.State.Serial != 1795564929 || s.State.PolicyRevision != 4 || s.State.EventSeq != 64 || s.State.Term != 2 || g.Epoch != 1 || s.State.Voters() != 3 {
+		t.Errorf("serial %d, revision %d, events %d, term %d, epoch %d, %d voters", s.State.Serial, s.State.PolicyRevision, s.State.EventSeq, s.State.Term, g.Epoch, s.State.Voters())
+	}
+	var steps []string
+	for _, step := range g.History[0].Steps {
+		steps = append(steps, fmt.Sprintf("%s %s %d", step.Name, step.State, step.Token))
+	}
+	if want := []string{"maintenance-on marked 56", "freeze marked 62", "catch-up skipped 0", "stop-replication done 70", "promote done 72",
+		"maintenance-off done 79", "switch-dns done 80", "verify done 80"}; !slices.Equal(steps, want) {
+		t.Errorf("steps %q", steps)
+	}
 	if g.Active != "standby" || len(g.History) != 1 || g.Apps["main"].Mark == nil || g.Pause.Reason != "upgrade" {
 		t.Errorf("group %+v", g)
 	}

@@ -120,6 +120,8 @@ func (n *Node) Isolation() (bool, time.Duration) {
 		since = min(since, time.Since(r.LastContact()))
 	}
 	switch {
+	case r.State() == raft.Shutdown: // it sits out, or stops: nothing new comes any more
+		return true, since
 	case since > limit:
 		n.beginApart(time.Now().Add(-since))
 	case leader == n.o.Name && n.term.Load().isOpen():

@@ -165,7 +165,7 @@ func open(t *testing.T, name string, credentials func() Credentials) *doorway {
 	log := &safeBuffer{}
 	n := &Node{
 		o:   Options{Name: name, Cluster: "prod", Credentials: credentials, listener: ln, Peers: []Peer{{Name: "w1"}, {Name: "w2"}}},
-		log: zerolog.New(log), limit: newLimiter(time.Minute), peers: map[string]*peer{}, pokes: newPokes(),
+		log: zerolog.New(log), limit: newLimiter(time.Minute), peers: map[string]*peer{}, pokes: newPokes(), dir: &dataDir{},
 	}
 	n.setLeader("")
 	n.setState(failover.NewState())
