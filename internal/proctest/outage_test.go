@@ -115,8 +115,8 @@ func TestAWrongProbeURLFromTheStartNeverSwitches(t *testing.T) {
 	for _, name := range names {
 		c.startWatcher(name)
 	}
-	c.onAll("main down, standby ready", func(_ *client.Status, g *client.Group) bool {
-		return appOf(g, "main").Health == "down" && appOf(g, "standby").Ready
+	c.onAll("main down, standby up", func(_ *client.Status, g *client.Group) bool {
+		return appOf(g, "main").Health == "down" && appOf(g, "standby").Health == "up"
 	})
 	during(t, 3*time.Second, "no switch", func() (bool, any) {
 		s := c.status("w1")
@@ -127,7 +127,8 @@ func TestAWrongProbeURLFromTheStartNeverSwitches(t *testing.T) {
 	e, err := cl.Explain(t.Context(), group)
 	must(t, err)
 	for _, condition := range e.Conditions {
-		if condition.Met == (condition.Code == "never_up") {
+		// Whether the standby's lag was told before main's first failed probe, which begins an outage, is a matter of luck.
+		if condition.Code != "no_ready_target" && condition.Met == (condition.Code == "never_up") {
 			t.Errorf("condition %s: met %t: %s", condition.Code, condition.Met, condition.Evidence)
 		}
 	}
@@ -141,9 +142,10 @@ func TestAWrongProbeURLFromTheStartNeverSwitches(t *testing.T) {
 func TestAFlappingMainSwitchesOnce(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, settings{})
-	for range 8 {
+	for range 4 {
 		c.killApp("main")
-		during(t, time.Second, "every watcher runs", c.allRun)
+		// Long enough for a switchover: a main that is back before its point of no return has it undone.
+		during(t, 4*time.Second, "every watcher runs", c.allRun)
 		c.startApp("main", true)
 		during(t, time.Second, "every watcher runs", c.allRun)
 	}
