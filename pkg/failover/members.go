@@ -52,10 +52,11 @@ type MemberChange struct {
 
 // Removed is a watcher that is a member no more. Its data directory never takes part again.
 type Removed struct {
-	Name  string    `json:"name"`
-	Node  string    `json:"node,omitempty"` // id of its data directory; empty: it was never known
-	Index uint64    `json:"index"`
-	Time  time.Time `json:"time"`
+	Name    string    `json:"name"`
+	Node    string    `json:"node,omitempty"` // id of its data directory; empty: it was never known
+	Address string    `json:"address,omitempty"`
+	Index   uint64    `json:"index"`
+	Time    time.Time `json:"time"`
 }
 
 // AddMember makes a new watcher join, or gives a member another address. DNS left empty keeps a member's own.
@@ -247,7 +248,7 @@ func (s *State) removeMember(c *MemberOrder, by string) Result {
 		s.bumpSerial()
 	}
 	if m.Voter() || m.Node != "" { // else nothing was ever started under that name
-		s.Removed = appendBounded(s.Removed, removedKept, Removed{Name: m.Name, Node: m.Node, Index: s.Index, Time: s.Time})
+		s.Removed = appendBounded(s.Removed, removedKept, Removed{Name: m.Name, Node: m.Node, Address: m.Address, Index: s.Index, Time: s.Time})
 	}
 	s.Members = slices.DeleteFunc(s.Members, func(other Member) bool { return other.Name == c.Name })
 	s.Fresh = slices.DeleteFunc(slices.Clone(s.Fresh), func(name string) bool { return name == c.Name })
