@@ -158,7 +158,6 @@ func TestUsage(t *testing.T) {
 		{"members add w4", "needs NAME"},
 		{"members add w4 127.0.0.1:1 w5", `does not take "w5"`},
 		{"members remove", "needs NAME"},
-		{"members remove w3", "needs --yes"},
 		{"members transfer w1 w2", `does not take "w2"`},
 		{"status --colour", "unknown flag: --colour"},
 		{"status a b", `does not take "b"`},

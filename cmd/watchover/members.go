@@ -57,10 +57,7 @@ func membersRemove(u *ui) *cobra.Command {
 	var yes bool
 	cmd := verb(u, "remove NAME", "Remove a watcher; its data directory never takes part again", 1, 1,
 		func(ctx context.Context, r *remote, c *client.Client, args []string) error {
-			if !yes {
-				if !r.terminal {
-					return usage("members remove without a terminal needs --yes", "`watchover members list` shows the watchers")
-				}
+			if !yes && r.terminal {
 				m, err := c.Members(ctx)
 				if err != nil {
 					return err
@@ -74,7 +71,7 @@ func membersRemove(u *ui) *cobra.Command {
 				_, _ = fmt.Fprintf(r.out, "%s is removed; if it runs it ends, and its data_dir can be thrown away\n", clean(args[0]))
 			})
 		})
-	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask; needed without a terminal")
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask on a terminal")
 	return cmd
 }
 

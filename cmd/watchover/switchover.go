@@ -102,11 +102,8 @@ func switchover(ctx context.Context, r *remote, c *client.Client, group string, 
 			return err
 		}
 		_, _ = fmt.Fprint(r.err, r.planText(group, plan))
-		if plan.AlreadyActive {
-			return nil
-		}
 		ask.To = plan.To // what was shown is what is done
-		if !confirm(ctx, r.ui) {
+		if !plan.AlreadyActive && !confirm(ctx, r.ui) {
 			return failed("cannot switch %s over: not confirmed; nothing was done", group)
 		}
 	} else if ask.Force && !r.json() {

@@ -165,7 +165,7 @@ func (s *Server) explain(r *http.Request) (int, any, *client.Error) {
 
 // Bounds of a history reply.
 const (
-	historyDefault = 10
+	historyDefault = 100
 	historyMost    = 100
 )
 

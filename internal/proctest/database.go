@@ -1,6 +1,7 @@
 package proctest
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -87,9 +88,13 @@ func (d *Database) hearsPeer() bool {
 
 // Set changes one of the database's files, if it is not so yet, and says so in the journal.
 func (d *Database) Set(file, value string) error {
-	return change(d.Dir, Change{App: d.App, What: file, To: value, By: d.By}, func() (bool, error) {
+	c := Change{App: d.App, What: file, To: value, By: d.By}
+	return change(d.Dir, c, func() (bool, error) {
 		if d.get(d.App, file) == value {
 			return false, nil
+		}
+		if err := announce(d.Dir, c); err != nil {
+			return false, err
 		}
 		path := filepath.Join(d.Dir, d.App, file)
 		if err := os.WriteFile(path+".new", []byte(value), 0o600); err != nil {
@@ -114,11 +119,69 @@ func change(dir string, c Change, act func() (bool, error)) error {
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return err
 	}
+	if err := completeJournal(dir); err != nil {
+		return err
+	}
 	changed, err := act()
 	if err != nil || !changed {
 		return err
 	}
-	return appendLine(filepath.Join(dir, ChangesFile), c)
+	if err := appendLine(filepath.Join(dir, ChangesFile), c); err != nil {
+		return err
+	}
+	return withdraw(dir)
+}
+
+// announcedFile holds the change of a file that is about to be made. A program may be killed between the change and its line
+// in the journal; without that line the judge would take a frozen database for a writable one.
+const announcedFile = "announced"
+
+func announce(dir string, c Change) error {
+	text, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(dir, announcedFile)
+	if err := os.WriteFile(path+".new", text, 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
+}
+
+func withdraw(dir string) error {
+	if err := os.Remove(filepath.Join(dir, announcedFile)); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	return nil
+}
+
+// completeJournal writes the line of a change whose program was killed after it and before its line.
+func completeJournal(dir string) error {
+	text, err := os.ReadFile(filepath.Join(dir, announcedFile))
+	if os.IsNotExist(err) {
+		return nil
+	}
+	var c Change
+	if err == nil {
+		err = json.Unmarshal(text, &c)
+	}
+	if err != nil {
+		return err
+	}
+	made, err := os.ReadFile(filepath.Join(dir, c.App, c.What))
+	if err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	told, err := ReadLines[Change](filepath.Join(dir, ChangesFile))
+	if err != nil {
+		return err
+	}
+	if string(made) == c.To && (len(told) == 0 || told[len(told)-1] != c) {
+		if err := appendLine(filepath.Join(dir, ChangesFile), c); err != nil {
+			return err
+		}
+	}
+	return withdraw(dir)
 }
 
 // alive reports whether an app's process holds its lock; a killed one has lost it.

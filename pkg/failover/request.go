@@ -50,12 +50,12 @@ func (s *State) judge(g *GroupState, r *Request) wish {
 		}
 		return no(CodeRefused, rule, "switchover %d from %s to %s is %s", w.ID, w.From, w.To, w.Result)
 	}
+	if r.To == g.Active {
+		return wish{already: true}
+	}
 	if g.Unconfirmed != nil {
 		refusal := unconfirmed(g)
 		return wish{refusal: &refusal}
-	}
-	if r.To == g.Active {
-		return wish{already: true}
 	}
 	if !s.HasQuorum() {
 		return no(CodeRefused, BlockNoQuorum, "%d of %d watchers are heard, %d needed", len(s.Fresh), s.Voters(), s.Majority())
