@@ -19,7 +19,7 @@ demo: build ## three watchers, two apps, one outage, on one screen (ARGS=--once:
 	$(GO) build -trimpath -o bin/ ./examples/demo
 	bin/demo $(ARGS)
 
-test: test-deps test-unit fuzz-short test-process test-hosts ## everything; installs the Debian packages that are missing
+test: test-deps test-unit test-process test-hosts ## everything; installs the Debian packages that are missing
 
 test-deps: ## what the tests need beside Go: iproute2, iptables (as root or with sudo; asks first on a terminal)
 	@.ci/test-deps
@@ -31,8 +31,8 @@ test-unit: ## all but the tests that start watchers as processes; with the race 
 	@[ -n "$(RACE)" ] || echo "no C compiler: the tests run without the race detector (Debian: apt-get install gcc libc6-dev)"
 	$(GO) test $(RACE) -timeout 15m $$($(GO) list ./... | grep -v -e /internal/proctest -e /examples/demo)
 
-test-process: ## watchers as real processes: killed, frozen, signalled; and the demo
-	$(GO) test -count=1 -timeout 20m -skip '^TestHosts' ./internal/proctest ./examples/demo
+test-process: ## watchers as real processes: killed, frozen, signalled; and the demo (PROCTEST_POINTS=all: killed at every point)
+	$(GO) test -count=1 -timeout 45m -skip '^TestHosts' ./internal/proctest ./examples/demo
 
 # Who is not root is root of a user namespace: the tests' network namespaces need no more.
 AS_ROOT := $(shell [ "$$(id -u)" = 0 ] || echo -exec "'unshare --user --map-root-user'")
