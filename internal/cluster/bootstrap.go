@@ -61,6 +61,8 @@ func (a *agreement) equal(b *agreement) bool {
 type joinQuestion struct {
 	Agreement *agreement `json:"agreement,omitempty"`
 	Bind      bool       `json:"bind,omitempty"` // have the asking directory bound to its watcher, which is to join
+	// Who asks only who answers. How the asking one stands is left out: to find that out may take the same question back.
+	Who bool `json:"who,omitempty"`
 }
 
 // joinAnswer is how a watcher stands before or after its first start.
@@ -138,7 +140,7 @@ func (n *Node) setStage(s stage) error {
 func (n *Node) takeJoin(ctx context.Context, h hello, q joinQuestion) joinAnswer {
 	a := n.answerFirstStart(h.Name, q)
 	a.Life = n.life()
-	if a.Begun {
+	if a.Begun && !q.Who {
 		n.answerStanding(ctx, h, q, &a)
 	}
 	return a

@@ -63,6 +63,9 @@ func (n *Node) noteApplied(index, term uint64) {
 // beginApart notes that there has been no contact since then.
 func (n *Node) beginApart(since time.Time) { n.current.apart.CompareAndSwap(nil, &apart{since: since}) }
 
+// isCurrent reports whether the state holds what was committed when a leader was last met after a start or a time apart.
+func (n *Node) isCurrent() bool { return n.current.done.Load() && n.current.apart.Load() == nil }
+
 // noteLeading says that this watcher's own log is the cluster's, read to its end.
 func (n *Node) noteLeading() {
 	n.current.apart.Store(nil)

@@ -151,6 +151,7 @@ func (n *Node) sitOut(ctx context.Context, fault diskFault) error {
 	}
 	n.log.Error().Err(fault.error).Str("hint", hint).Msg("this watcher sits out: it neither leads nor votes, and answers DNS from its last state, until its disk can be written")
 	for n.setLeader(""); pause(ctx, diskRetry); n.setLeader("") { // again: the goroutine that follows raft may have had a last word
+		n.waiting.Store(&why)
 		if n.store.hanging() > 0 || n.tryDisk(ctx) != nil {
 			continue
 		}

@@ -148,7 +148,7 @@ func (n *Node) runsElsewhere(m failover.Member, c claim) bool {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), copyTimeout)
 	defer cancel()
-	reply, err := n.line(kindJoin, m.Name).call(ctx, m.Address, request{Join: &joinQuestion{}})
+	reply, err := n.line(kindJoin, m.Name).call(ctx, m.Address, request{Join: &joinQuestion{Who: true}})
 	if err == nil && reply.Join != nil && reply.Join.Node == c.Node && reply.Join.Word != "" && reply.Join.Word != c.Word {
 		return true
 	}
@@ -239,7 +239,7 @@ func (n *Node) standingLoop(ctx context.Context) {
 		s := n.State()
 		own := s.Standing(n.o.Name, n.identity().Node, failover.Life{})
 		switch gone := own == failover.StandingRemoved || own == failover.StandingNone; {
-		case gone && !n.configured(n.o.Name):
+		case gone && !n.configured(n.o.Name) && (own == failover.StandingRemoved || n.isCurrent()): // history may not know it yet
 			n.retire(failover.StandingRemoved)
 			return
 		case gone:
@@ -267,6 +267,9 @@ func (n *Node) standingLoop(ctx context.Context) {
 // askStanding asks the other watchers how this one stands; true: it takes part no more.
 func (n *Node) askStanding(ctx context.Context) bool {
 	answers, missing := n.askOthers(ctx, joinQuestion{})
+	if ctx.Err() != nil {
+		return false
+	}
 	n.noteApart(answers, missing)
 	unknown := true
 	for _, a := range answers {

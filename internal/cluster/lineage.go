@@ -108,16 +108,21 @@ func (n *Node) judgeLineage(h hello) error {
 	case former, h.Generation < own.Generation:
 		return &refusedBehind{name: h.Name, generation: h.Generation, behind: behind{Generation: max(s.Generation, own.Generation), Kept: !former && countsOn(s, h.Name)}}
 	case h.Generation > own.Generation:
-		select {
-		case n.curious <- struct{}{}:
-		default:
-		}
+		n.wonder()
 		return fmt.Errorf("watcher %q was left behind in generation %d, %q brings generation %d", n.o.Name, own.Generation, h.Name, h.Generation)
 	case h.Recovery != own.Recovery:
 		return fmt.Errorf("watchers %q and %q were recovered apart from one another (recoveries %.8s and %.8s, both with generation %d): choose one, wipe the data directory of the other, "+
 			"then `watchover members add` it; two that are to go on together need the very same `watchover recover` command", n.o.Name, h.Name, own.Recovery, h.Recovery, own.Generation)
 	}
 	return nil
+}
+
+// wonder has the others asked whether this watcher was left behind.
+func (n *Node) wonder() {
+	select {
+	case n.curious <- struct{}{}:
+	default:
+	}
 }
 
 // lastKnown is the state, or that of the newest snapshot until raft has read it.

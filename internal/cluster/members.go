@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -169,7 +170,7 @@ func (t *term) perform(ctx context.Context, step memberStep) error {
 		why := handover{reason: map[stepKind]string{stepRemove: "this watcher was removed", stepMove: "this watcher's address has changed"}[step.kind]}
 		if own && t.canGiveWay(why) {
 			t.giveWay(why)
-			return waitGone(ctx)
+			return t.waitGone(ctx)
 		}
 		if step.kind == stepRemove {
 			t.forgetWatcher(step.peer.Name)
@@ -201,10 +202,13 @@ func (t *term) readdress(r *raft.Raft, id raft.ServerID, address raft.ServerAddr
 	return r.AddNonvoter(id, address, 0, t.n.o.Timing.Heartbeat)
 }
 
-// waitGone waits for the leadership to be handed over, or for the attempt to have failed.
-func waitGone(ctx context.Context) error {
-	<-ctx.Done() // the hand-over ends Lead and what runs beside it
-	return ctx.Err()
+// waitGone waits for the leadership to be handed over, which ends Lead and what runs beside it, or for the attempt to have
+// failed.
+func (t *term) waitGone(ctx context.Context) error {
+	if !pause(ctx, 3*t.n.o.Timing.Election) {
+		return ctx.Err()
+	}
+	return errors.New("leadership was not handed over")
 }
 
 func (t *term) commitStep(ctx context.Context, c failover.Command) error {

@@ -136,7 +136,7 @@ func vouched(chain []*x509.Certificate, authorities *x509.CertPool) bool {
 // nameAt is the watcher that is dialled at an address: Raft knows only that. The configuration is asked too, for a
 // watcher that Raft knows already and the state does not yet, and those removed last: Raft still has to tell them that they are.
 func (n *Node) nameAt(address string) (string, error) {
-	for _, p := range slices.Concat(n.members(), n.o.Peers) {
+	for _, p := range slices.Concat(n.members(), n.configurationPeers(), n.o.Peers) {
 		if p.Address == address {
 			return p.Name, nil
 		}

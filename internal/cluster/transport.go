@@ -227,18 +227,20 @@ func (g *gate) receive(ctx context.Context, c *conn) (hello, error) {
 
 // admit checks that the caller is another watcher of this cluster and speaks this protocol.
 func (g *gate) admit(c *conn, h hello) error {
-	lineage := g.n.judgeLineage(h)
 	switch {
 	case h.Protocol != protocol:
 		return fmt.Errorf("watcher %q speaks protocol %d, this one %d; run the same version on all", h.Name, h.Protocol, protocol)
 	case h.Cluster != g.n.o.Cluster:
 		return fmt.Errorf("watcher %q belongs to cluster %q, this one to %q; check cluster.name and the addresses", h.Name, h.Cluster, g.n.o.Cluster)
-	case lineage != nil:
-		return lineage
 	case h.Name == g.n.o.Name:
 		return fmt.Errorf("another watcher calls itself %q too; check watcher.name", h.Name)
 	case c.tls != nil && !names(c.tls.ConnectionState().PeerCertificates[0], h.Name):
 		return wrongHello(c.tls.ConnectionState().PeerCertificates[0], h.Name)
+	}
+	if err := g.n.judgeLineage(h); err != nil {
+		return err
+	}
+	switch {
 	case h.Kind != kindRaft && h.Kind != kindRequest && h.Kind != kindJoin:
 		return fmt.Errorf("watcher %q asks for a connection of kind %q, which this version does not know", h.Name, h.Kind)
 	case h.Kind == kindRaft && !g.raftOn.Load():
@@ -345,6 +347,9 @@ func (g *gate) greet(ctx context.Context, c *conn, name, kind, address string) e
 	if len(answer) > 0 {
 		err := readRefusal(answer)
 		g.warn("refused us", c.RemoteAddr().String(), fmt.Errorf("watcher %s says: %w", name, err))
+		if err.behind != nil {
+			g.n.wonder()
+		}
 		if kind != kindJoin {
 			g.n.doubt()
 		}

@@ -78,7 +78,7 @@ func (s *State) Recover(o RecoverOrder) (*State, Result) {
 	if generation > maxGeneration {
 		return nil, noGeneration()
 	}
-	n.Members, n.Fresh = nil, nil
+	n.Members, n.Fresh, n.Change = nil, nil, nil // a change under way has nobody left to end it
 	recovery := &Recovery{ID: o.ID, Generation: generation, Left: []Member{}}
 	for _, m := range s.Members {
 		if slices.Contains(o.Keep, m.Name) {
@@ -99,8 +99,12 @@ func noGeneration() Result {
 
 func (s *State) judgeKept(keep []string) Result {
 	for _, name := range keep {
-		if !s.isMember(name) {
+		switch m := s.Member(name); {
+		case m == nil:
 			return refuse(CodeInvalid, "member", "%q is not a watcher of cluster %s; its watchers are %s", name, s.Cluster, strings.Join(s.memberNames(), ", "))
+		case !m.Voter():
+			return refuse(CodeRefused, "joining", "watcher %s was still joining, its log is not whole", name).
+				hint("keep one that voted; add " + name + " anew afterwards")
 		}
 	}
 	switch {
@@ -109,8 +113,8 @@ func (s *State) judgeKept(keep []string) Result {
 	case len(keep) > maxKept:
 		return refuse(CodeRefused, "too_many_kept", "%d watchers are to go on, %d is the most", len(keep), maxKept).
 			hint("keep the one or two that have most of the log; wipe the others and add them with watchover members add")
-	case len(keep) >= Majority(len(s.Members)) && len(s.Members) > 1:
-		return refuse(CodeRefused, "quorum", "%d of %d watchers are a quorum, nothing is lost", len(keep), len(s.Members)).
+	case len(keep) >= s.Majority() && s.Voters() > 1:
+		return refuse(CodeRefused, "quorum", "%d of %d watchers are a quorum, nothing is lost", len(keep), s.Voters()).
 			hint("start them; they go on by themselves")
 	}
 	return Result{Accepted: true}
