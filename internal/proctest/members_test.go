@@ -189,7 +189,9 @@ func TestWipedWatcherComesBack(t *testing.T) {
 	c.startWatcher("w3")
 	c.waitSays("w3", "watchover members remove w3")
 	// Without a leader all are silent; w3 may have been it.
-	silent := func(s *client.Status, _ *client.Group) bool { return s.Cluster.Leader != nil && s.Cluster.Watchers[2].Silent }
+	silent := func(s *client.Status, _ *client.Group) bool {
+		return s.Cluster.Leader != nil && s.Cluster.Watchers[2].Silent
+	}
 	c.on("w1", "w3 silent", silent)
 	during(t, 500*time.Millisecond, "it takes no part", func() (bool, any) {
 		s := c.status("w1")
