@@ -370,13 +370,15 @@ func (w *world) request() uint64 {
 	return w.must(failover.Command{By: "uid:0", Request: &failover.Request{Group: group}}).Switchover
 }
 
-// until waits for a condition on the state, at most five fake minutes.
+// until waits for a condition on the state, at most five fake minutes, and then until all hands are where that state puts
+// them: an attempt that is journaled is one whose program runs.
 func (w *world) until(what string, ok func(*failover.GroupState) bool) *failover.GroupState {
 	w.t.Helper()
 	late := time.After(5 * time.Minute)
 	for {
 		changed := w.journal.Watch()
 		if g := w.journal.State().Groups[group]; ok(g) {
+			synctest.Wait()
 			return g
 		}
 		select {
