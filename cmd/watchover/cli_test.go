@@ -124,7 +124,8 @@ func TestUsage(t *testing.T) {
 	}{
 		{"", "a verb is needed"},
 		{"stat", `unknown verb "stat"`},
-		{"rehearse shop", "not built yet"},
+		{"rehearse", "needs GROUP"},
+		{"reprotect shop main", `does not take "main"`},
 		{"events shop", `does not take "shop"`},
 		{"events -n -1", "negative"},
 		{"events --since x", "invalid argument"},
@@ -223,7 +224,7 @@ func TestExitCodesOfReplies(t *testing.T) {
 		for _, args := range [][]string{
 			{"status"}, {"explain", "shop"}, {"switchover", "shop", "--yes"}, {"switchover", "shop", "--dry-run"},
 			{"abort", "shop"}, {"retry", "shop"}, {"ack", "shop"}, {"pause"}, {"resume", "shop"}, {"history"}, {"snapshot", "save", "/nonexistent/file"},
-			{"events"}, {"events", "--follow"}, {"apply", file}, {"apply", file, "--dry-run"}, {"diff", file},
+			{"events"}, {"events", "--follow"}, {"apply", file}, {"apply", file, "--dry-run"}, {"diff", file}, {"rehearse", "shop"}, {"reprotect", "shop"},
 		} {
 			t.Run(test.name+" "+args[0], func(t *testing.T) {
 				code, stdout, stderr := run(t, socket, "", args...)
@@ -253,7 +254,7 @@ func talking(file string) [][]string {
 	return [][]string{
 		{"status"}, {"status", "shop"}, {"status", "--watch"}, {"explain", "shop"}, {"switchover", "shop", "--yes"}, {"switchover", "shop", "--dry-run"},
 		{"abort", "shop"}, {"retry", "shop"}, {"ack", "shop"}, {"pause"}, {"pause", "shop"}, {"resume"}, {"resume", "shop"},
-		{"history"}, {"history", "shop"}, {"events"}, {"events", "--follow"}, {"apply", file}, {"apply", file, "--dry-run"}, {"diff", file},
+		{"history"}, {"history", "shop"}, {"events"}, {"events", "--follow"}, {"apply", file}, {"apply", file, "--dry-run"}, {"diff", file}, {"rehearse", "shop"}, {"reprotect", "shop"},
 	}
 }
 
@@ -276,7 +277,7 @@ func TestWithoutALeader(t *testing.T) {
 	b.FailWith(control.ErrNoLeader)
 	b.EditLocal(func(l *control.Local) { l.Leader, l.HasQuorum = "", false })
 	socket, file := serving(t, b), exampleFile(t)
-	reads := map[string]bool{"status": true, "explain": true, "history": true, "events": true, "diff": true}
+	reads := map[string]bool{"rehearse": true, "status": true, "explain": true, "history": true, "events": true, "diff": true}
 	for _, args := range talking(file) {
 		if slices.Contains(args, "--watch") || slices.Contains(args, "--follow") || slices.Contains(args, "--dry-run") {
 			continue

@@ -22,11 +22,6 @@ type ui struct {
 	color    bool
 }
 
-// later are the verbs of the interface that this version does not have.
-var later = []string{
-	"rehearse", "reprotect",
-}
-
 // execute runs one command line and returns its exit code.
 func execute(ctx context.Context, args []string, u *ui) int {
 	root := newRoot(u)
@@ -69,7 +64,7 @@ Exit codes: 0 done; 1 failed; 2 wrong usage, unknown group or invalid config; 3 
 		ackCommand(u), pauseCommand(u), resumeCommand(u), historyCommand(u), checkCommand(u), membersCommand(u), configCommand(u), versionCommand(u),
 		pkiCommand(u),
 		eventsCommand(u), applyCommand(u), diffCommand(u), completionCommand(u),
-		snapshotCommand(u), recoverCommand(u),
+		snapshotCommand(u), recoverCommand(u), rehearseCommand(u), reprotectCommand(u),
 	)
 	return root
 }
@@ -80,9 +75,6 @@ func unknownVerb(root *cobra.Command, args []string) error {
 		return nil
 	}
 	verb := args[0]
-	if slices.Contains(later, verb) {
-		return usage(fmt.Sprintf("unknown verb %q: it is not built yet", verb), "`watchover --help` lists the verbs of this version")
-	}
 	for _, c := range root.Commands() {
 		if c.Name() == verb || c.HasAlias(verb) {
 			return nil

@@ -89,6 +89,9 @@ type Options struct {
 	Lead func(ctx context.Context, l Leadership)
 	// OnPoke is called when another watcher has seen an app fail for the first time. It must not block.
 	OnPoke func(group, app string)
+	// OnRehearse tries what a group's plan would need on this watcher, changing nothing, until ctx ends at the latest. More than
+	// one call at a time comes; nil: nothing is found.
+	OnRehearse func(ctx context.Context, group string) []failover.Finding
 
 	listener    net.Listener    // instead of Listen
 	disk        func(disk) disk // puts a disk with faults in the place of the real one

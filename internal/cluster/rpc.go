@@ -32,6 +32,7 @@ type request struct {
 	Join    *joinQuestion `json:"join,omitempty"`
 	// To the leader: hand leadership over.
 	Transfer *transferOrder `json:"transfer,omitempty"`
+	Rehearse *rehearsal     `json:"rehearse,omitempty"`
 }
 
 // answer is the reply to a request.
@@ -41,6 +42,8 @@ type answer struct {
 	Beat   *beatAnswer      `json:"beat,omitempty"`
 	Result *failover.Result `json:"result,omitempty"`
 	Join   *joinAnswer      `json:"join,omitempty"`
+
+	Rehearsed *rehearsed `json:"rehearsed,omitempty"`
 }
 
 // Kinds of errors in answers.
@@ -149,6 +152,8 @@ func (n *Node) answer(ctx context.Context, h hello, q request) answer {
 		return answer{}
 	case q.Transfer != nil:
 		return n.takeTransfer(ctx, *q.Transfer)
+	case q.Rehearse != nil:
+		return n.takeRehearsal(ctx, *q.Rehearse)
 	case q.Join != nil:
 		a := n.takeJoin(ctx, h, *q.Join)
 		return answer{Join: &a}

@@ -162,10 +162,7 @@ func rulesNode(f failover.Rules) *yaml.Node {
 		duration("confirm_for", f.ConfirmFor).duration("cooldown", f.Cooldown).
 		put("max_lag", flow().put("bytes", leaf("!!str", formatSize(f.MaxLag.Bytes))).duration("time", f.MaxLag.Time).Node).
 		text("require_fence", string(f.RequireFence)).texts("witnesses", f.Witnesses)
-	if f.RehearseEvery != Default().Group.Failover.RehearseEvery { // not written where the reader cannot do anything with it
-		b.duration("rehearse_every", f.RehearseEvery)
-	}
-	return b.Node
+	return b.duration("rehearse_every", f.RehearseEvery).Node
 }
 
 // stepsNode leaves out the steps that do not run in this group, which the reader refuses.

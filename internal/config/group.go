@@ -162,6 +162,9 @@ func (v value) probing(p *failover.Probing) {
 	m.done()
 }
 
+// leastRehearseEvery keeps rehearsals, which log in everywhere, from becoming a load.
+const leastRehearseEvery = time.Second
+
 // rules reads when the group is moved.
 func (r *reader) rules(v value, f *failover.Rules) {
 	m := v.mapping()
@@ -181,7 +184,9 @@ func (r *reader) rules(v value, f *failover.Rules) {
 	if witnesses, ok := m.get("witnesses"); ok {
 		f.Witnesses = witnesses.witnesses()
 	}
-	m.refuse("rehearse_every", "rehearsals are not built yet; leave the key out")
+	if m.duration("rehearse_every", &f.RehearseEvery, 0, 7*24*time.Hour) && f.RehearseEvery != 0 && f.RehearseEvery < leastRehearseEvery {
+		m.fields["rehearse_every"].fault("%s is shorter than %s; 0s rehearses never by itself", short(f.RehearseEvery), short(leastRehearseEvery))
+	}
 	m.done()
 }
 

@@ -36,6 +36,8 @@ type Backend interface {
 	// Transfer has leadership handed to a watcher, empty: to any other one, and returns when another one leads. The result
 	// is a refusal if that cannot be done now.
 	Transfer(ctx context.Context, to string) (failover.Result, error)
+	// Rehearse has every watcher try what a group's plan needs, changing nothing, and tells what they found.
+	Rehearse(ctx context.Context, group string) []failover.Finding
 	// Local is what only this watcher knows.
 	Local() Local
 }

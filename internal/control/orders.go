@@ -119,6 +119,14 @@ func (s *Server) resume(r *http.Request) (int, any, *client.Error) {
 	})
 }
 
+func (s *Server) reprotect(r *http.Request) (int, any, *client.Error) {
+	group := r.PathValue("group")
+	var ask client.ReprotectRequest
+	return s.simple(r, &ask, "reprotect "+group, func() failover.Command {
+		return failover.Command{Reprotect: &failover.ReprotectOrder{Group: group, App: ask.App, Force: ask.Force}}
+	})
+}
+
 func groupOrAll(group string) string {
 	if group == "" {
 		return "all groups"

@@ -29,11 +29,6 @@ func (s *Server) routes() http.Handler {
 	}
 	mux.HandleFunc("/v1/events", only(http.MethodGet, s.events))
 	mux.HandleFunc("/v1/snapshot", s.snapshot)
-	for _, pattern := range []string{
-		"/v1/groups/{group}/rehearse", "/v1/groups/{group}/reprotect",
-	} {
-		mux.HandleFunc(pattern, notBuilt)
-	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, fail(client.CodeNotFound, "try GET /v1/status", "cannot find %s: there is no such path", r.URL.Path))
 	})
@@ -57,16 +52,13 @@ func (s *Server) table() map[string]map[string]handler {
 		"/v1/groups/{group}/ack":        post(s.ack),
 		"/v1/groups/{group}/pause":      post(s.pause),
 		"/v1/groups/{group}/resume":     post(s.resume),
+		"/v1/groups/{group}/rehearse":   post(s.rehearse),
+		"/v1/groups/{group}/reprotect":  post(s.reprotect),
 		"/v1/policy":                    {http.MethodGet: s.policy, http.MethodPut: s.putPolicy},
 		"/v1/members":                   {http.MethodGet: s.members, http.MethodPost: s.changing(s.addMember)},
 		"/v1/members/{name}":            {http.MethodDelete: s.changing(s.removeMember)},
 		"/v1/members/transfer":          {http.MethodPost: s.changing(s.transfer), http.MethodDelete: s.changing(s.removeMember)},
 	}
-}
-
-// notBuilt answers for the paths of the interface that this version does not have yet.
-func notBuilt(w http.ResponseWriter, r *http.Request) {
-	writeError(w, fail(client.CodeNotFound, "", "cannot serve %s %s: it is not built yet", r.Method, r.URL.Path))
 }
 
 func dispatch(methods map[string]handler) http.HandlerFunc {

@@ -164,6 +164,12 @@ func appView(s *failover.State, l Local, g *failover.GroupState, p *failover.App
 	view.Health = cmp.Or(string(a.Health), view.Health)
 	view.Maintenance = cmp.Or(string(a.Maintenance), view.Maintenance)
 	view.Marked, view.Releasing = a.Mark != nil, a.Release != nil
+	if a.Mark != nil {
+		view.Reprotecting = a.Mark.Reprotect.Open()
+		if a.Mark.Reprotect != nil {
+			view.ReprotectError = a.Mark.Reprotect.Error
+		}
+	}
 	view.NotReady = reasonViews(a.NotReady)
 	view.Verdicts = verdictViews(s, l, a)
 	view.CertificateExpires = firstExpiry(a)
@@ -234,6 +240,7 @@ const (
 	warnFileDiffers = "file_differs"
 	warnCertificate = "certificate_expires"
 	warnLowDisk     = "low_disk"
+	warnRehearsal   = "rehearsal"
 )
 
 func warnings(s *failover.State, l Local, p *failover.Group, g client.Group, now time.Time) []client.Warning {
@@ -248,6 +255,9 @@ func warnings(s *failover.State, l Local, p *failover.Group, g client.Group, now
 		if e := app.CertificateExpires; e != nil && e.Sub(now) < certificateSoon {
 			warn(warnCertificate, "a certificate of %s ends at %s", app.Name, e.UTC().Format(time.RFC3339))
 		}
+	}
+	if fault := s.Rehearsed(p.Name)[g.Active]; fault != "" { // of the others it is a reason not to be ready
+		warn(warnRehearsal, "%s: %s", g.Active, fault)
 	}
 	for _, m := range s.Members {
 		if m.Name == l.Watcher && l.FileDiffers || m.Name != l.Watcher && m.About.Differs {

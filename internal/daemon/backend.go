@@ -46,6 +46,13 @@ func (b backend) Transfer(ctx context.Context, to string) (failover.Result, erro
 	return failover.Result{}, err
 }
 
+// Rehearse has every watcher try what a group's plan needs.
+func (b backend) Rehearse(ctx context.Context, group string) []failover.Finding {
+	ctx, cancel := context.WithTimeout(ctx, askingTime)
+	defer cancel()
+	return b.d.node.Rehearse(ctx, group)
+}
+
 // Local is what only this watcher knows.
 func (b backend) Local() control.Local {
 	d, status := b.d, b.d.node.Status()

@@ -53,6 +53,7 @@ type Daemon struct {
 	control  *control.Server
 	web      *control.Web // nil: http_listen is off
 	desk     *desk
+	stage    *stage
 	trust    *trust // nil: cluster.tls is not set
 
 	mu   sync.Mutex   // guards file and base
@@ -82,6 +83,7 @@ func (d *Daemon) build(f *config.File) error {
 	d.guard = guard.New(guard.Options{Log: d.part("guard")})
 	d.probing = guard.New(guard.Options{Log: d.part("guard")})
 	d.desk = newDesk(d)
+	d.stage = newStage(d)
 	hands := switchover.Options{Watcher: f.Watcher.Name, Dir: f.Dir, Run: d.program, Log: d.part("switchover"), UpSince: d.desk.upSince}
 	d.runner = switchover.New(hands)
 	d.observer = switchover.NewObserver(hands, d.desk.sighted)
@@ -120,7 +122,7 @@ func (d *Daemon) build(f *config.File) error {
 func (d *Daemon) clusterOptions(f *config.File, registry prometheus.Registerer) cluster.Options {
 	o := cluster.Options{
 		Name: f.Watcher.Name, Cluster: f.Cluster.Name, Listen: f.Watcher.Listen, DataDir: f.Watcher.DataDir, Version: d.o.Version,
-		Log: d.part("cluster"), Registerer: registry, Overdue: d.prober.Overdue, Lead: d.lead, OnPoke: d.prober.Poke,
+		Log: d.part("cluster"), Registerer: registry, Overdue: d.prober.Overdue, Lead: d.lead, OnPoke: d.prober.Poke, OnRehearse: d.stage.rehearse,
 		Credentials: d.trust.credentials(),
 		Bootstrap:   func() failover.Policy { return d.configured().Policy },
 		Timing: cluster.Timing{Heartbeat: f.Cluster.Timing.Heartbeat, Election: f.Cluster.Timing.Election,
@@ -222,6 +224,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	parts.add("probes", d.prober.Run)
 	parts.add("observer", func(ctx context.Context) error { d.observer.Follow(ctx, d.node); return nil })
 	parts.add("cluster", d.node.Run)
+	parts.add("rehearsals", d.stage.run)
 	parts.add("socket", d.control.Serve)
 	if d.web != nil {
 		parts.add("http", d.web.Serve)

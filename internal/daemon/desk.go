@@ -253,6 +253,7 @@ func (k *desk) collect() ([]failover.Report, failover.About) {
 	}
 	about := k.about
 	about.Expires = k.d.trust.expires()
+	about.Faults = k.d.stage.all()
 	return reports, about
 }
 
@@ -378,7 +379,7 @@ func (k *desk) tell(state *failover.State, told uint64) uint64 {
 		}
 		line := k.d.log.Info()
 		switch e.Type {
-		case "halted", "blocked", "undo_kept", "marked", "step_failed", "refused", "low_disk", "recovered", "restored":
+		case "halted", "blocked", "undo_kept", "marked", "step_failed", "refused", "low_disk", "recovered", "restored", "reprotect_failed":
 			line = k.d.log.Warn()
 		}
 		line = line.Str("event", e.Type).Uint64("seq", e.Seq)

@@ -122,7 +122,7 @@ func (k *keeper) keep(ctx context.Context, task failover.Task) bool {
 	if state.Groups[k.group].Apps[task.App].TellsFrozen {
 		k.believe(task, false)
 	}
-	owed, known := k.owed(look, p.App(task.App), task, id)
+	owed, known := k.owed(look, state, task, id)
 	cancel()
 	if !known {
 		k.believe(task, false)
@@ -135,13 +135,17 @@ func (k *keeper) keep(ctx context.Context, task failover.Task) bool {
 }
 
 // owed reports whether the app answers otherwise than it should, as far as it answers.
-func (k *keeper) owed(ctx context.Context, app *failover.App, task failover.Task, id identity) (owed, known bool) {
+func (k *keeper) owed(ctx context.Context, state *failover.State, task failover.Task, id identity) (owed, known bool) {
+	app := state.Policy.Group(task.Group).App(task.App)
 	if task.Part == failover.PartMaintenance {
 		if app.Maintenance.Check == nil {
 			return task.Release || k.cameBack(task), true
 		}
 		is, err := maintenance{out: k.r.out, policy: app.Maintenance}.state(ctx, id)
 		return is == failover.SwitchOff != task.Release, err == nil
+	}
+	if task.Part == failover.PartReprotect {
+		return true, true // whoever asked for it wants to hear how it went
 	}
 	o, err := k.r.out.look(ctx, app.Database, id)
 	switch {
@@ -152,7 +156,7 @@ func (k *keeper) owed(ctx context.Context, app *failover.App, task failover.Task
 	case task.Release:
 		return true, true
 	}
-	return o.Role == failover.RolePrimary && !o.Frozen && !k.believes(task), true
+	return o.Role == failover.RolePrimary && !o.Frozen && !k.believes(task, frozeNow(state, task)), true
 }
 
 // cameBack reports whether an app without a maintenance check has begun to answer since it was last turned.
@@ -209,6 +213,9 @@ func (k *keeper) turn(ctx context.Context, app *failover.App, task failover.Task
 		d.output, d.err = maintenance{out: k.r.out, policy: app.Maintenance}.set(ctx, want, id)
 		return d
 	}
+	if task.Part == failover.PartReprotect {
+		return k.r.reprotect(ctx, k.journal.State(), task, id)
+	}
 	db, err := k.r.out.database(app.Database, id)
 	if err != nil {
 		return deed{err: err}
@@ -258,6 +265,8 @@ func (k *keeper) identity(state *failover.State, task failover.Task) identity {
 		id.step = failover.StepFreeze
 	case failover.PartReplication:
 		id.step = failover.StepStopReplication
+	case failover.PartReprotect:
+		id.step = stepReprotect
 	}
 	if m == nil {
 		return id
@@ -278,8 +287,23 @@ func (k *keeper) believe(task failover.Task, yes bool) {
 	k.believed[task] = yes
 }
 
-func (k *keeper) believes(task failover.Task) bool {
+// believes falls back to what the step said while this keeper has not seen anything itself.
+func (k *keeper) believes(task failover.Task, step bool) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.believed[task]
+	if said, ok := k.believed[task]; ok {
+		return said
+	}
+	return step
+}
+
+// frozeNow reports whether the switchover that marked an app has frozen its database in this very term, by the database's own
+// word: these hands were there, and need not do it again.
+func frozeNow(state *failover.State, task failover.Task) bool {
+	w := state.Switchover(task.Group, state.Groups[task.Group].Apps[task.App].Mark.Switchover)
+	if w == nil {
+		return false
+	}
+	step := w.Step(failover.StepFreeze)
+	return step != nil && step.App == task.App && step.State == failover.StepDone && step.Untold && step.OpenTerm == state.Term
 }

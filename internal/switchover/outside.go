@@ -72,6 +72,9 @@ type reply struct {
 // errNotSaid is why an action's answer means neither yes nor no.
 var errNotSaid = errors.New("neither yes nor no")
 
+// errDenied is an answer that no waiting changes: the app lives and does not let us in.
+var errDenied = fmt.Errorf("%w: access was denied", errNotSaid)
+
 // do performs an action. An error means that it could not be done or was refused; the output is kept either way.
 func (o *outside) do(ctx context.Context, a failover.Action, id identity) (string, error) {
 	switch {
@@ -108,6 +111,8 @@ func (o *outside) ask(ctx context.Context, a failover.Action, id identity) (bool
 			return true, nil
 		case r.code == 404:
 			return false, nil
+		case r.code == 401 || r.code == 403:
+			return false, fmt.Errorf("%s answered %d: %w", a.HTTP.URL, r.code, errDenied)
 		}
 		return false, fmt.Errorf("%s answered %d: %w", a.HTTP.URL, r.code, errNotSaid)
 	}

@@ -33,10 +33,11 @@ func TestTakeoverWaitsOutTheForeignAttempt(t *testing.T) {
 		app, verb string
 		step      failover.StepName
 		wait      time.Duration
+		kept      []string // of the old writer, which is marked from the point of no return on and does not tell its freeze
 	}{
-		{"main", "on", failover.StepMaintenanceOn, 10 * time.Second},
-		{"standby", "catch_up", failover.StepCatchUp, 30 * time.Second},
-		{"standby", "promote", failover.StepPromote, time.Minute},
+		{"main", "on", failover.StepMaintenanceOn, 10 * time.Second, nil},
+		{"standby", "catch_up", failover.StepCatchUp, 30 * time.Second, nil},
+		{"standby", "promote", failover.StepPromote, time.Minute, []string{"main freeze"}},
 	} {
 		t.Run(tc.verb, func(t *testing.T) {
 			play(t, nil, func(w *world) {
@@ -49,7 +50,7 @@ func TestTakeoverWaitsOutTheForeignAttempt(t *testing.T) {
 				began := w.now()
 				defer w.lead()()
 				w.rest(tc.wait - time.Millisecond)
-				wantCalls(t, w.called(old))
+				wantCalls(t, w.called(old), tc.kept...)
 				o := w.ended()
 				want(t, "result", o.Result, failover.ResultDone)
 				want(t, "waited", w.runs(tc.app + " " + tc.verb)[1].at-began, tc.wait)

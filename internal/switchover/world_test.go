@@ -133,7 +133,7 @@ func hook(g *failover.Group, step failover.StepName, when, name string) {
 
 // ---- apps
 
-var changing = []string{"on", "off", "freeze", "unfreeze", "stop", "resume", "promote", "catch_up"}
+var changing = []string{"on", "off", "freeze", "unfreeze", "stop", "resume", "promote", "catch_up", "reprotect"}
 
 func (w *world) run(ctx context.Context, p Process) ([]byte, int, error) {
 	c := call{at: w.now(), what: strings.Join(append([]string{filepath.Base(p.Argv[0])}, p.Argv[1:]...), " "), env: map[string]string{}}
@@ -218,6 +218,8 @@ func (a *fakeApp) take(verb string) {
 		a.streaming = false
 	case "resume":
 		a.streaming = true
+	case "reprotect":
+		a.role, a.streaming = failover.RoleReplica, true
 	case "promote":
 		a.role, a.streaming = failover.RolePrimary, false
 	}

@@ -121,10 +121,12 @@ type App struct {
 	Name               string    `json:"name"`
 	Role               string    `json:"role"` // active, standby
 	Address            []string  `json:"address"`
-	Health             string    `json:"health"`      // up, down, unknown
-	Maintenance        string    `json:"maintenance"` // on, off, unknown
-	Marked             bool      `json:"marked"`      // kept fenced
-	Releasing          bool      `json:"releasing"`   // to be opened again, which could not be done yet
+	Health             string    `json:"health"`                    // up, down, unknown
+	Maintenance        string    `json:"maintenance"`               // on, off, unknown
+	Marked             bool      `json:"marked"`                    // kept fenced
+	Releasing          bool      `json:"releasing"`                 // to be opened again, which could not be done yet
+	Reprotecting       bool      `json:"reprotecting"`              // its database is being made a replica, because a person asked for it
+	ReprotectError     string    `json:"reprotect_error,omitempty"` // why that failed last time
 	CertificateExpires *Time     `json:"certificate_expires"`
 	Verdicts           []Verdict `json:"verdicts"`
 	Probes             []Probe   `json:"probes"` // this watcher's own

@@ -67,6 +67,8 @@ func (s *State) perform(c *Command) Result {
 		return s.resume(c.Resume, c.By)
 	case c.Journal != nil:
 		return s.journal(c.Journal)
+	case c.Reprotect != nil:
+		return s.reprotect(c.Reprotect, c.By)
 	case c.Told != nil:
 		return s.tell(c.Told)
 	case c.Restore != nil:
@@ -144,6 +146,9 @@ func (s *State) report(c *Reports) Result {
 		about, ok := c.About[m.Name]
 		if ok && newer(about.Boot, about.Seq, m.About.Boot, m.About.Seq) {
 			about.Missing = about.Missing[:min(len(about.Missing), maxMissing)]
+			if about.Faults != nil {
+				about.Faults = bounded(about.Faults)
+			}
 			about.Version = cut(about.Version, maxText)
 			s.noteDisk(m, about.LowDisk)
 			about.Life, about.Node = cut(about.Life, maxText), cut(about.Node, maxText)

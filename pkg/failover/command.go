@@ -17,20 +17,21 @@ type Command struct {
 	Fresh []string  `json:"fresh"`        // watchers that the leader has heard fresh in this term
 	By    string    `json:"by,omitempty"` // uid:N, signal:WATCHER, watcher:NAME
 
-	Init      *Init       `json:"init,omitempty"`
-	Tick      *Tick       `json:"tick,omitempty"`
-	Reports   *Reports    `json:"reports,omitempty"`
-	Due       *Due        `json:"due,omitempty"`
-	SetPolicy *SetPolicy  `json:"set_policy,omitempty"`
-	Request   *Request    `json:"request,omitempty"`
-	Abort     *GroupOrder `json:"abort,omitempty"`
-	Retry     *RetryOrder `json:"retry,omitempty"`
-	Ack       *GroupOrder `json:"ack,omitempty"`
-	Pause     *PauseOrder `json:"pause,omitempty"`
-	Resume    *GroupOrder `json:"resume,omitempty"`
-	Journal   *Journal    `json:"journal,omitempty"`
-	Told      *Told       `json:"told,omitempty"`
-	Restore   *Restore    `json:"restore,omitempty"`
+	Init      *Init           `json:"init,omitempty"`
+	Tick      *Tick           `json:"tick,omitempty"`
+	Reports   *Reports        `json:"reports,omitempty"`
+	Due       *Due            `json:"due,omitempty"`
+	SetPolicy *SetPolicy      `json:"set_policy,omitempty"`
+	Request   *Request        `json:"request,omitempty"`
+	Abort     *GroupOrder     `json:"abort,omitempty"`
+	Retry     *RetryOrder     `json:"retry,omitempty"`
+	Ack       *GroupOrder     `json:"ack,omitempty"`
+	Pause     *PauseOrder     `json:"pause,omitempty"`
+	Resume    *GroupOrder     `json:"resume,omitempty"`
+	Journal   *Journal        `json:"journal,omitempty"`
+	Reprotect *ReprotectOrder `json:"reprotect,omitempty"`
+	Told      *Told           `json:"told,omitempty"`
+	Restore   *Restore        `json:"restore,omitempty"`
 
 	AddMember     *AddMember   `json:"add_member,omitempty"`
 	JoinMember    *JoinMember  `json:"join_member,omitempty"`

@@ -250,7 +250,12 @@ func (s *State) endKeeping(g *GroupState, e *Ended) (Result, bool) {
 		return stale, false
 	}
 	part := m.Open.Part
-	m.Open, m.Error, m.Output = nil, cut(e.Error, maxText), cut(e.Output, MaxOutput)
+	m.Open, m.Output = nil, cut(e.Output, MaxOutput)
+	if part == PartReprotect {
+		s.reprotected(g, a, e)
+		return Result{}, true
+	}
+	m.Error = cut(e.Error, maxText)
 	if e.Outcome != OutcomeDone {
 		return Result{}, true
 	}
@@ -338,6 +343,8 @@ func (s *State) keepingTimeout(t Task) time.Duration {
 		return p.Steps[StepFreeze].Timeout
 	case PartReplication:
 		return p.Steps[StepStopReplication].Timeout
+	case PartReprotect:
+		return ReprotectTimeout
 	}
 	return p.Steps[StepMaintenanceOn].Timeout
 }

@@ -113,6 +113,7 @@ func keeping(g *GroupState, p App, m *Mark, release bool) []Task {
 	add((m.Maintenance || !release) && p.Maintenance != nil, PartMaintenance)
 	add((m.Database || !release) && p.Database != nil, PartDatabase)
 	add(m.Replication && p.Database != nil, PartReplication)
+	add(m.Reprotect.Open() && p.Database != nil, PartReprotect)
 	return tasks
 }
 

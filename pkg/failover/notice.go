@@ -39,7 +39,7 @@ type Notice struct {
 var told = map[string]bool{
 	"switchover_opened": true, "switchover_ended": true,
 	"halted": true, "going_on": true, "undoing": true, "undo_kept": true, "released": true,
-	"marked": true, "fenced": true, "unmarked": true,
+	"marked": true, "fenced": true, "unmarked": true, "reprotect_failed": true,
 	"blocked": true, "would_switch": true, "health": true,
 	"paused": true, "resumed": true,
 	"low_disk": true,

@@ -120,6 +120,9 @@ func (m *Mark) parts() string {
 	if m.Replication {
 		parts = append(parts, string(PartReplication))
 	}
+	if m.Reprotect.Open() {
+		parts = append(parts, string(PartReprotect))
+	}
 	return strings.Join(parts, "+")
 }
 

@@ -100,6 +100,7 @@ type Database struct {
 	DSN          string        `json:"dsn,omitempty"`
 	PasswordFile string        `json:"password_file,omitempty"`
 	Exec         *DatabaseExec `json:"exec,omitempty"`
+	Reprotect    []string      `json:"reprotect,omitempty"` // argv that makes it a replica of the writer's, where statements cannot
 }
 
 // DatabaseExec is one argv for each thing a database is asked or told (kind exec).

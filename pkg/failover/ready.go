@@ -22,11 +22,16 @@ func (s *State) notReady(g *GroupState, p *Group, a *AppState) []Blocker {
 	if a.Health != HealthUp {
 		reasons = append(reasons, Blocker{Code: NotReadyProbes, Detail: s.whyNotUp(a)})
 	}
-	if !p.HasDatabase() || a.Name == g.Active {
+	if a.Name == g.Active {
 		return reasons
 	}
-	if r, ok := s.databaseUnfit(g, p, a); !ok {
-		reasons = append(reasons, r)
+	if p.HasDatabase() {
+		if r, ok := s.databaseUnfit(g, p, a); !ok {
+			reasons = append(reasons, r)
+		}
+	}
+	if detail := s.rehearsed(g.Name, a.Name); detail != "" {
+		reasons = append(reasons, Blocker{Code: NotReadyRehearsal, Detail: detail})
 	}
 	return reasons
 }

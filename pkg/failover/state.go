@@ -74,6 +74,7 @@ type About struct {
 	Differs bool          `json:"differs,omitempty"` // its file proposes another policy than the one in force
 	Served  uint64        `json:"served,omitempty"`  // index of the newest zone content that its name server answered
 	Missing []MissingFile `json:"missing,omitempty"`
+	Faults  []Fault       `json:"faults,omitempty"`   // of its last rehearsals
 	Expires *time.Time    `json:"expires,omitempty"`  // its certificate; nil: it has none
 	LowDisk bool          `json:"low_disk,omitempty"` // its data directory is running out of space
 }
@@ -177,6 +178,8 @@ type Mark struct {
 	Output      string    `json:"output,omitempty"` // of the last attempt
 	// Kept counts the attempts that were done, by part: what follows one is another deed, not a repetition.
 	Kept map[Part]int `json:"kept,omitempty"`
+	// Reprotect is a person's order to make the app's database a replica again; only of a mark.
+	Reprotect *Reprotect `json:"reprotect,omitempty"`
 }
 
 // Attempt is an open attempt of a mark's keeping.

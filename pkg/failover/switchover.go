@@ -233,6 +233,10 @@ func (s *State) passNoReturn(g *GroupState, w *Switchover) {
 	g.Writer = w.To
 	g.Apps[w.To].Mark = nil
 	g.Apps[w.From].Release, g.Apps[w.To].Release = nil, nil
+	if w.Policy.HasDatabase() && g.Apps[w.From].Mark == nil {
+		// It was fenced, but a reboot may wash that off: the old primary stays fenced until it is a replica.
+		s.markApp(g, w, w.From, "", fmt.Sprintf("its database was the writer until switchover %d", w.ID))
+	}
 }
 
 // done settles a step whose outcome is verified.

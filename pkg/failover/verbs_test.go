@@ -68,6 +68,7 @@ func init() {
 		"all-up":    func(s *script, _ *args, _ *Result) string { s.allUp(); return "" },
 		"report":    (*script).report,
 		"about":     (*script).about,
+		"reprotect": (*script).reprotect,
 		"due":       func(s *script, a *args, r *Result) string { *r = s.due(a.word(0)); return "" },
 		"request":   (*script).request,
 		"dry-run":   (*script).dryRun,
@@ -183,7 +184,7 @@ func readSight(a *args, usual *Observation) *Observation {
 	return &o
 }
 
-// about WATCHERS [served] [missing=FILE] [group=shop]: what watchers say of themselves.
+// about WATCHERS [served] [missing=FILE] [fault=APP] [group=shop]: what watchers say of themselves.
 func (s *script) about(a *args, r *Result) string {
 	about := map[string]About{}
 	for _, name := range strings.Split(a.word(0), ",") {
@@ -195,9 +196,18 @@ func (s *script) about(a *args, r *Result) string {
 		if file := a.get("missing", ""); file != "" {
 			said.Missing = []MissingFile{{Group: a.get("group", "shop"), File: file}}
 		}
+		if app := a.get("fault", ""); app != "" {
+			said.Faults = []Fault{{Group: a.get("group", "shop"), App: app, Detail: "privileges: may not promote"}}
+		}
 		about[name] = said
 	}
 	*r = s.apply(Command{Reports: &Reports{About: about}})
+	return ""
+}
+
+// reprotect [app=APP] [force] [by=uid:1000].
+func (s *script) reprotect(a *args, r *Result) string {
+	*r = s.apply(Command{By: a.get("by", "uid:1000"), Reprotect: &ReprotectOrder{Group: "shop", App: a.get("app", ""), Force: a.has("force")}})
 	return ""
 }
 
@@ -292,7 +302,7 @@ func (s *script) oldToken(a *args, r *Result) string {
 	return ""
 }
 
-// keep start|done|fail APP PART [ERROR]: an attempt to keep a marked app fenced or to open one again.
+// keep start|done|fail|interrupt APP PART [ERROR]: an attempt to keep a marked app fenced or to open one again.
 func (s *script) keep(a *args, r *Result) string {
 	app, part := a.word(1), Part(a.word(2))
 	var task Task
@@ -314,8 +324,11 @@ func (s *script) keep(a *args, r *Result) string {
 	} else if state.Mark != nil && state.Mark.Open != nil {
 		e.Token = state.Mark.Open.Token
 	}
-	if a.word(0) == "fail" {
+	switch a.word(0) {
+	case "fail":
 		e.Outcome, e.Error = OutcomeFailed, a.word(3)
+	case "interrupt":
+		e.Outcome = OutcomeInterrupted
 	}
 	*r = s.apply(Command{Journal: &Journal{Ended: []Ended{e}}})
 	return ""

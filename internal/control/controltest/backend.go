@@ -23,6 +23,21 @@ type Backend struct {
 	local    control.Local
 	err      error // of the next proposals
 	proposed []failover.Command
+	found    []failover.Finding // of the next rehearsals
+}
+
+// Rehearse tells what SetFindings set.
+func (b *Backend) Rehearse(context.Context, string) []failover.Finding {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.found
+}
+
+// SetFindings sets what rehearsals find.
+func (b *Backend) SetFindings(found ...failover.Finding) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.found = found
 }
 
 // New is a cluster prod of watchers w1 to w3 with the policy, seen from w1; w2 leads. All watchers are fresh and silent

@@ -1,0 +1,96 @@
+package switchover
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
+)
+
+// stepReprotect is what programs are told as the step; it is none of the plan's.
+const stepReprotect failover.StepName = "reprotect"
+
+// follower is a database that can be made a replica by statements alone.
+type follower interface {
+	// Lost names the writes on this database that its primary has not, and that would vanish; empty: there are none.
+	Lost(ctx context.Context, primary *failover.Database) (string, error)
+	// Follow makes it a replica of primary.
+	Follow(ctx context.Context, primary *failover.Database) (output string, err error)
+}
+
+// errNoWay is why statements alone are not enough.
+var errNoWay = errors.New("this kind of database is made a replica by a program only: name one as database.reprotect")
+
+// reprotect makes a marked app's database a replica of the writer's: by its configured program, else by statements where
+// they can do it. What would vanish is named and refused unless the person forced it. It succeeds when the stream is seen.
+func (r *Runner) reprotect(ctx context.Context, state *failover.State, task failover.Task, id identity) (d deed) {
+	p, g := state.Policy.Group(task.Group), state.Groups[task.Group]
+	mark := g.Apps[task.App].Mark
+	if mark == nil || !mark.Reprotect.Open() {
+		return deed{err: errors.New("nobody asks for it any more")}
+	}
+	app, primary := p.App(task.App), p.App(g.Writer).Database
+	id.to = g.Writer // programs are told whom to follow
+	db, err := r.out.database(app.Database, id)
+	if err != nil {
+		return deed{err: err}
+	}
+	defer db.Close()
+	seen, err := db.Observe(ctx)
+	if err == nil && seen.Role == failover.RoleReplica && seen.Streaming {
+		return deed{output: "it is a replica and receives already"}
+	}
+	if !mark.Reprotect.Force {
+		if err := r.nothingLost(ctx, db, primary, err); err != nil {
+			return deed{err: err}
+		}
+	}
+	switch f, ok := db.(follower); {
+	case len(app.Database.Reprotect) > 0:
+		d.output, d.err = r.out.do(ctx, failover.Action{Exec: app.Database.Reprotect}, id)
+	case ok:
+		d.output, d.err = f.Follow(ctx, primary)
+	default:
+		d.err = errNoWay
+	}
+	if d.err == nil {
+		d.err = r.receives(ctx, app.Database, id)
+	}
+	return d
+}
+
+// nothingLost refuses when writes on the old primary would vanish, or when nobody can tell.
+func (r *Runner) nothingLost(ctx context.Context, db database, primary *failover.Database, unseen error) error {
+	if unseen != nil {
+		return fmt.Errorf("cannot tell which writes on it would vanish: %w; --force goes on all the same", unseen)
+	}
+	f, ok := db.(follower)
+	if !ok {
+		return nil // an exec database's program has to know
+	}
+	lost, err := f.Lost(ctx, primary)
+	if err != nil {
+		return fmt.Errorf("cannot tell which writes on it would vanish: %w; --force goes on all the same", err)
+	}
+	if lost != "" {
+		return fmt.Errorf("writes on it would vanish: %s; --force lets them", lost)
+	}
+	return nil
+}
+
+// receives waits until the database is seen as a replica that receives. Its own connection may have ended with a restart.
+func (r *Runner) receives(ctx context.Context, d *failover.Database, id identity) error {
+	for {
+		seen, err := r.out.look(ctx, d, id)
+		if err == nil && seen.Role == failover.RoleReplica && seen.Streaming {
+			return nil
+		}
+		if !waitFor(ctx, streamPoll) {
+			if err != nil {
+				return fmt.Errorf("it was not seen to receive: %w", err)
+			}
+			return fmt.Errorf("it was not seen to receive: it is %s", seen.Role)
+		}
+	}
+}

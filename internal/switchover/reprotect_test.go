@@ -1,0 +1,110 @@
+package switchover
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
+)
+
+// planned moves the group to standby, with main's database left behind as a frozen primary.
+func planned(t *testing.T, change func(*failover.Group), script func(*world)) {
+	t.Helper()
+	play(t, change, func(w *world) {
+		defer w.lead()()
+		w.request()
+		want(t, "result", w.ended().Result, failover.ResultDone)
+		w.see("standby", failover.VerdictUp)
+		script(w)
+	})
+}
+
+func (w *world) reprotect(force bool) *failover.Reprotect {
+	w.t.Helper()
+	w.must(failover.Command{By: "uid:0", Reprotect: &failover.ReprotectOrder{Group: group, Force: force}})
+	w.until("the order has ended", func(g *failover.GroupState) bool { m := g.Apps["main"].Mark; return m == nil || !m.Reprotect.Open() })
+	return w.journal.State().Groups[group].Apps["main"].Mark.Reprotect
+}
+
+func withProgram(g *failover.Group) {
+	for i := range g.Apps {
+		g.Apps[i].Database.Reprotect = []string{"/bin/ctl", g.Apps[i].Name, "reprotect"}
+	}
+}
+
+func TestReprotectRunsTheProgramAndWaitsForTheStream(t *testing.T) {
+	planned(t, withProgram, func(w *world) {
+		want(t, "order", *w.reprotect(false), failover.Reprotect{Index: w.journal.State().Groups[group].Apps["main"].Mark.Reprotect.Index,
+			Since: w.journal.State().Groups[group].Apps["main"].Mark.Reprotect.Since, By: "uid:0", Ended: true})
+		run := w.runs("main reprotect")
+		want(t, "runs", len(run), 1)
+		for name, value := range map[string]string{"STEP": "reprotect", "APP": "main", "TO": "standby", "GROUP": "shop"} {
+			want(t, name, run[0].env["WATCHOVER_"+name], value)
+		}
+		if run[0].env["WATCHOVER_TOKEN"] == "" || run[0].env["WATCHOVER_DEADLINE"] == "" {
+			t.Errorf("told %v", run[0].env)
+		}
+		want(t, "streams", w.is("main").streaming, true)
+	})
+}
+
+func TestReprotectFailsWhenNoStreamIsSeen(t *testing.T) {
+	planned(t, withProgram, func(w *world) {
+		w.app("main", func(a *fakeApp) { a.deaf = map[string]bool{"reprotect": true} })
+		began := w.now()
+		if got := w.reprotect(false); got.Error != "it was not seen to receive: it is primary" {
+			t.Errorf("got %+v", got)
+		}
+		if took := w.now() - began; took < failover.ReprotectTimeout || took > failover.ReprotectTimeout+time.Second {
+			t.Errorf("waited %s", took)
+		}
+	})
+}
+
+func TestReprotectWithoutAWay(t *testing.T) {
+	planned(t, nil, func(w *world) {
+		if got := w.reprotect(false); got.Error != errNoWay.Error() {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+// What would vanish cannot be known of a database that does not answer: only a person may go on.
+func TestReprotectOfASilentDatabaseTakesForce(t *testing.T) {
+	planned(t, withProgram, func(w *world) {
+		w.app("main", func(a *fakeApp) { a.broken["role"] = true })
+		if got := w.reprotect(false); !strings.HasPrefix(got.Error, "cannot tell which writes on it would vanish: ") {
+			t.Errorf("got %+v", got)
+		}
+		want(t, "runs", len(w.runs("main reprotect")), 0)
+		done := make(chan *failover.Reprotect, 1)
+		go func() { done <- w.reprotect(true) }()
+		synctest.Wait()
+		w.app("main", func(a *fakeApp) { a.broken["role"] = false })
+		want(t, "error", (<-done).Error, "")
+		want(t, "runs", len(w.runs("main reprotect")), 1)
+	})
+}
+
+// The leader goes in the middle of it: the next one waits until those hands are still, and does it again.
+func TestReprotectIsTakenOver(t *testing.T) {
+	play(t, withProgram, func(w *world) {
+		stop := w.lead()
+		w.request()
+		w.ended()
+		w.see("standby", failover.VerdictUp)
+		w.app("main", func(a *fakeApp) { a.slow["reprotect"] = time.Hour })
+		w.must(failover.Command{By: "uid:0", Reprotect: &failover.ReprotectOrder{Group: group}})
+		w.until("the program runs", func(g *failover.GroupState) bool { return g.Apps["main"].Mark.Open != nil && g.Apps["main"].Mark.Open.Part == failover.PartReprotect })
+		w.crash(stop)
+		w.app("main", func(a *fakeApp) { a.slow["reprotect"] = 0 })
+		began := w.now()
+		defer w.lead()()
+		w.until("the order has ended", func(g *failover.GroupState) bool { return !g.Apps["main"].Mark.Reprotect.Open() })
+		run := w.runs("main reprotect")
+		want(t, "runs", len(run), 2)
+		want(t, "waited", run[1].at-began, failover.ReprotectTimeout)
+	})
+}
