@@ -81,16 +81,20 @@ func (r *Runner) nothingLost(ctx context.Context, db database, primary *failover
 
 // receives waits until the database is seen as a replica that receives. Its own connection may have ended with a restart.
 func (r *Runner) receives(ctx context.Context, d *failover.Database, id identity) error {
+	last := "it did not answer"
 	for {
 		seen, err := r.out.look(ctx, d, id)
-		if err == nil && seen.Role == failover.RoleReplica && seen.Streaming {
+		switch {
+		case err == nil && seen.Role == failover.RoleReplica && seen.Streaming:
 			return nil
+		case ctx.Err() != nil: // this look was cut off and says nothing
+		case err != nil:
+			last = err.Error()
+		default:
+			last = "it is " + string(seen.Role)
 		}
-		if !waitFor(ctx, streamPoll) {
-			if err != nil {
-				return fmt.Errorf("it was not seen to receive: %w", err)
-			}
-			return fmt.Errorf("it was not seen to receive: it is %s", seen.Role)
+		if ctx.Err() != nil || !waitFor(ctx, streamPoll) {
+			return errors.New("it was not seen to receive: " + last)
 		}
 	}
 }

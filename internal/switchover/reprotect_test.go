@@ -97,7 +97,9 @@ func TestReprotectIsTakenOver(t *testing.T) {
 		w.see("standby", failover.VerdictUp)
 		w.app("main", func(a *fakeApp) { a.slow["reprotect"] = time.Hour })
 		w.must(failover.Command{By: "uid:0", Reprotect: &failover.ReprotectOrder{Group: group}})
-		w.until("the program runs", func(g *failover.GroupState) bool { return g.Apps["main"].Mark.Open != nil && g.Apps["main"].Mark.Open.Part == failover.PartReprotect })
+		w.until("the program runs", func(g *failover.GroupState) bool {
+			return g.Apps["main"].Mark.Open != nil && g.Apps["main"].Mark.Open.Part == failover.PartReprotect
+		})
 		w.crash(stop)
 		w.app("main", func(a *fakeApp) { a.slow["reprotect"] = 0 })
 		began := w.now()
