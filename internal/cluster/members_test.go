@@ -2,10 +2,13 @@ package cluster
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,10 +17,12 @@ import (
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
+var orders atomic.Uint64
+
 // another names a watcher that the first start did not have, with a port of its own.
 func (r *rig) another(name string) Peer {
 	r.t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ln, err := net.Listen("tcp", ownLoopback()+":0")
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -26,10 +31,14 @@ func (r *rig) another(name string) Peer {
 	return r.added[name]
 }
 
-// order proposes a command that must be accepted.
+// order proposes a command that must be accepted, whoever leads by then: on a loaded machine leadership moves by itself.
 func (r *rig) order(c failover.Command) {
 	r.t.Helper()
+	c.ID = fmt.Sprint("order ", orders.Add(1))
 	result, err := r.leader().Propose(seconds(r.t, 10), c)
+	for tries := 1; tries < 5 && (errors.Is(err, ErrNoLeader) || errors.Is(err, ErrUnknown)); tries++ {
+		result, err = r.leader().Propose(seconds(r.t, 10), c)
+	}
 	if err != nil || !result.Accepted {
 		r.t.Fatalf("%+v: %+v, %v", c, result, err)
 	}
@@ -249,7 +258,7 @@ func TestWipedWatcherIsReplaced(t *testing.T) {
 	wiped := r.runs[name]
 	waitsFor(t, wiped, "members remove "+name)
 	r.remove(name)
-	waitsFor(t, wiped, "members add "+name+" 127.0.0.1")
+	waitsFor(t, wiped, "members add "+name+" "+ownLoopback())
 	until(t, "the removal is complete", func() bool { return r.leader().State().Change == nil })
 	var p Peer
 	for _, peer := range r.peers {
@@ -303,7 +312,7 @@ func copyDir(t *testing.T, from, to string) {
 
 // A copy that runs beside its original, at another address, is found out by whoever it calls, and stays so.
 func TestCopyBesideItsOriginal(t *testing.T) {
-	r := newRig(t, 3, nil)
+	r := newRig(t, 3, slow)
 	leader := r.up()
 	follower := r.follower()
 	r.quit(follower)
@@ -329,9 +338,10 @@ func TestCopyBesideItsOriginal(t *testing.T) {
 	if _, err := Open(o); err == nil || !strings.Contains(err.Error(), "takes part no more") {
 		t.Errorf("the copy can be opened again: %v", err)
 	}
-	if r.leader() != leader || !leader.State().IsFresh(original.Name()) {
-		t.Error("the original or the leader was disturbed")
+	if r.leader() != leader {
+		t.Error("the leader was disturbed")
 	}
+	until(t, "the original is heard", func() bool { return leader.State().IsFresh(original.Name()) })
 }
 
 // An old copy is started where its original was: it has forgotten what that voted and wrote.
@@ -392,7 +402,7 @@ func TestMovedAddress(t *testing.T) {
 
 // The directory of a watcher of the same name in another cluster of the same name.
 func TestForeignDirectory(t *testing.T) {
-	r := newRig(t, 3, nil)
+	r := newRig(t, 3, slow)
 	r.up()
 	for _, n := range r.living() {
 		until(t, "the directory knows its cluster", func() bool { return n.identity().Lineage.ClusterID != "" })
@@ -407,6 +417,7 @@ func TestForeignDirectory(t *testing.T) {
 	until(t, "it is not heard", func() bool { return !leader.State().IsFresh(name) })
 	term := leader.raft.Load().CurrentTerm()
 	r.each = func(o *Options) {
+		slow(o)
 		if o.Name == name {
 			o.DataDir = filepath.Join(foreign, name)
 		}

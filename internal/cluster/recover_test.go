@@ -152,7 +152,7 @@ func TestTwoSurvivorsBecomeOneHistory(t *testing.T) {
 	for _, first := range []string{"w1", "w2"} {
 		t.Run(first+" first", func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t, 5, nil)
+			r := newRig(t, 5, slow)
 			r.up()
 			r.kill(r.runs["w1"])
 			w2 := r.runs["w2"]

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -42,11 +43,23 @@ var errKilled = errors.New("killed by the test")
 
 var testTiming = Timing{Heartbeat: 300 * time.Millisecond, Election: 300 * time.Millisecond, Lease: 150 * time.Millisecond, CommitTimeout: 100 * time.Millisecond}
 
+// slow is for tests in which leadership must not change by itself, however loaded the machine is.
+func slow(o *Options) {
+	o.Timing = Timing{Heartbeat: time.Second, Election: time.Second, Lease: 500 * time.Millisecond, CommitTimeout: 100 * time.Millisecond}
+}
+
+// ownLoopback is an address that no other process listens on or calls from: a port on it is still free when a watcher is
+// started again.
+func ownLoopback() string {
+	pid := os.Getpid()
+	return fmt.Sprintf("127.%d.%d.%d", 64+pid>>16&63, pid>>8&255, pid&255)
+}
+
 func newRig(t testing.TB, watchers int, each func(o *Options)) *rig {
 	r := &rig{t: t, base: t.TempDir(), each: each, runs: map[string]*run{}, added: map[string]Peer{}, first: map[string]net.Listener{}}
 	for i := range watchers {
 		name := fmt.Sprintf("w%d", i+1)
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		ln, err := net.Listen("tcp", ownLoopback()+":0")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -65,9 +65,11 @@ groups:%s`, f.dns, f.http, f.peer, f.groups)
 	}
 }
 
+// freeAddress is on a loopback address of this process's own, so that no other process takes it meanwhile.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	pid := os.Getpid()
+	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 64+pid>>16&63, pid>>8&255, pid&255))
 	if err != nil {
 		t.Fatal(err)
 	}
