@@ -42,6 +42,7 @@ func (m *Mark) clone() *Mark {
 	if n != nil {
 		n.Open = copied(m.Open)
 		n.Kept = maps.Clone(m.Kept)
+		n.Found = maps.Clone(m.Found)
 	}
 	return n
 }
