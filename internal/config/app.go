@@ -1,8 +1,6 @@
 package config
 
 import (
-	"slices"
-
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
@@ -52,47 +50,4 @@ func (r *reader) maintenance(v value) *failover.Maintenance {
 	}
 	m.done()
 	return out
-}
-
-// laterDatabaseKinds are those of the format that this version does not run.
-var laterDatabaseKinds = []string{"postgres", "mysql", "redis"}
-
-func (v value) database() *failover.Database {
-	m := v.mapping()
-	kind, ok := m.need("kind", "the kind of database, exec")
-	if !ok {
-		return nil
-	}
-	name, ok := kind.text(maxText)
-	switch {
-	case !ok:
-		return nil
-	case name == "exec":
-		db := &failover.Database{Kind: name, Exec: m.databaseExec()}
-		m.done()
-		return db
-	case slices.Contains(laterDatabaseKinds, name):
-		kind.fault("database kind %q is not built yet; built is exec", name)
-	default:
-		kind.fault("%s", notOneOf(name, []string{"exec"}, laterDatabaseKinds...))
-	}
-	return nil
-}
-
-// databaseExec reads the argv of each thing asked or told; they stand directly beside kind.
-func (m *mapping) databaseExec() *failover.DatabaseExec {
-	var e failover.DatabaseExec
-	for _, k := range []struct {
-		key  string
-		into *[]string
-	}{
-		{"role", &e.Role}, {"freeze", &e.Freeze}, {"unfreeze", &e.Unfreeze}, {"catch_up", &e.CatchUp},
-		{"stop_replication", &e.StopReplication}, {"resume_replication", &e.ResumeReplication}, {"promote", &e.Promote},
-	} {
-		if v, ok := m.need(k.key, "a program with its arguments, in a list"); ok {
-			*k.into = v.argv()
-		}
-	}
-	m.refuse("exec", "has no place here: role, freeze and the other programs stand directly beside kind")
-	return &e
 }

@@ -98,6 +98,9 @@ type Options struct {
 	// CheckZone judges what zone, groups and watchers come to together, such as a record in the records file at the name
 	// of a group. It is asked only about a file without other faults; members may be empty. Nil leaves it unjudged.
 	CheckZone func(p failover.Policy, members map[string]Member) error
+	// CheckDSN judges how a database of a kind is reached; its error becomes a fault of that key and must not repeat what may
+	// be a secret. Nil leaves it unjudged.
+	CheckDSN func(kind, dsn string) error
 	// CheckTLS judges the files of cluster.tls for the watcher called name. It is asked only about a file without other
 	// faults, by Load and Parse with a directory. Nil leaves them unjudged.
 	CheckTLS func(t TLS, name string) []Remark

@@ -63,6 +63,7 @@ func TestGoodFiles(t *testing.T) {
 		"wan.yaml":     checkWAN,
 		"cname.yaml":   checkCNAME,
 		"records.yaml": checkRecords,
+		"servers.yaml": checkServers,
 	} {
 		t.Run(file, func(t *testing.T) {
 			path := filepath.Join("testdata/good", file)
@@ -203,6 +204,15 @@ func checkShop(t *testing.T, g failover.Group) {
 	})
 	equal(t, "notify", g.Notify, []failover.Action{{Webhook: &failover.Webhook{URLFile: "hook.url"}}, {Exec: []string{"./page", "night"}}})
 	equal(t, "untouched step", g.Steps[failover.StepVerify].Timeout, 30*time.Second)
+}
+
+func checkServers(t *testing.T, f *File) {
+	main := f.Policy.Group("shop").Apps[0]
+	dsn := "host=192.0.2.10 user=watchover dbname=postgres sslmode=verify-full"
+	equal(t, "database", main.Database, &failover.Database{Kind: "postgres", DSN: dsn, PasswordFile: "pg.pass", CAFile: "ca.pem"})
+	equal(t, "probe", main.Probes[0], failover.Probe{Kind: "postgres", Name: "db", DSN: dsn, PasswordFile: "pg.pass", HTTP: failover.HTTP{CAFile: "ca.pem"}})
+	equal(t, "missing files", f.Missing, []string{
+		filepath.Join(f.Dir, "my.pass"), filepath.Join(f.Dir, "pg.pass"), filepath.Join(f.Dir, "redis.pass")})
 }
 
 func checkRecords(t *testing.T, f *File) {

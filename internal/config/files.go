@@ -37,6 +37,7 @@ type fileWalk struct {
 func (w *fileWalk) app(a failover.App) {
 	for _, p := range slices.Concat(a.Probes, a.StandbyProbes) {
 		w.http(p.HTTP)
+		w.file(p.PasswordFile)
 		w.program(p.Exec)
 	}
 	if m := a.Maintenance; m != nil {
@@ -47,6 +48,7 @@ func (w *fileWalk) app(a failover.App) {
 	}
 	if d := a.Database; d != nil {
 		w.file(d.PasswordFile)
+		w.file(d.CAFile)
 		if e := d.Exec; e != nil {
 			for _, argv := range [][]string{
 				e.Role, e.Freeze, e.Unfreeze, e.CatchUp, e.StopReplication, e.ResumeReplication, e.Promote,

@@ -115,7 +115,7 @@ func appNode(a *failover.App) *yaml.Node {
 }
 
 func databaseNode(d *failover.Database) *yaml.Node {
-	b := block().text("kind", d.Kind).text("dsn", d.DSN).text("password_file", d.PasswordFile)
+	b := block().text("kind", d.Kind).text("dsn", d.DSN).text("password_file", d.PasswordFile).text("ca_file", d.CAFile)
 	if e := d.Exec; e != nil {
 		b.texts("role", e.Role).texts("freeze", e.Freeze).texts("unfreeze", e.Unfreeze).texts("catch_up", e.CatchUp).
 			texts("stop_replication", e.StopReplication).texts("resume_replication", e.ResumeReplication).texts("promote", e.Promote)
@@ -130,7 +130,7 @@ func probeNodes(probes []failover.Probe) []*yaml.Node {
 		b.http(p.HTTP)
 		b.text("expect_body", p.ExpectBody).text("server_name", p.ServerName).text("query", strings.TrimSuffix(p.Query, ".")).
 			text("query_type", p.QueryType).texts("expect_answer", p.ExpectAnswer).texts("exec", p.Exec).
-			text("service", p.Service).truth("tls", p.TLS)
+			text("service", p.Service).truth("tls", p.TLS).text("dsn", p.DSN).text("password_file", p.PasswordFile)
 		out = append(out, b.Node)
 	}
 	return out

@@ -3,6 +3,7 @@ package config
 import (
 	"net"
 	"slices"
+	"strings"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
@@ -18,13 +19,14 @@ var probeKinds = map[string]func(*reader, *mapping, *failover.Probe){
 	"grpc": (*reader).grpcProbe,
 	"icmp": (*reader).icmpProbe,
 	"exec": (*reader).execProbe,
+
+	"postgres": databaseProbe,
+	"mysql":    databaseProbe,
+	"redis":    databaseProbe,
 }
 
-// builtProbeKinds and laterProbeKinds are all that the format knows.
-var (
-	builtProbeKinds = []string{"http", "tcp", "tls", "dns", "grpc", "icmp", "exec"}
-	laterProbeKinds = []string{"postgres", "mysql", "redis"}
-)
+// probeKindNames are the kinds in the order of the documentation.
+var probeKindNames = []string{"http", "tcp", "tls", "dns", "grpc", "icmp", "exec", "postgres", "mysql", "redis"}
 
 // probes reads a list of probes, whose names are labels and so have to differ.
 func (r *reader) probes(v value) []failover.Probe {
@@ -47,7 +49,7 @@ func (r *reader) probes(v value) []failover.Probe {
 func (r *reader) probe(v value) (failover.Probe, bool) {
 	var p failover.Probe
 	m := v.mapping()
-	kind, ok := m.need("kind", "one of http, tcp, tls, dns, grpc, icmp, exec")
+	kind, ok := m.need("kind", "one of "+strings.Join(probeKindNames, ", "))
 	if !ok {
 		return p, false
 	}
@@ -57,11 +59,7 @@ func (r *reader) probe(v value) (failover.Probe, bool) {
 	}
 	read, ok := probeKinds[p.Kind]
 	if !ok {
-		if slices.Contains(laterProbeKinds, p.Kind) {
-			kind.fault("probe kind %q is not built yet; built are http, tcp, tls, dns, grpc, icmp and exec", p.Kind)
-		} else {
-			kind.fault("%s", notOneOf(p.Kind, builtProbeKinds, laterProbeKinds...))
-		}
+		kind.fault("%s", notOneOf(p.Kind, probeKindNames))
 		return p, false
 	}
 	p.Name = p.Kind

@@ -97,13 +97,13 @@ func choice[T ~string](m *mapping, key string, into *T, words ...T) {
 	v.fault("%s", notOneOf(s, words))
 }
 
-// notOneOf says that s is none of words; others are only offered as what a slip of the finger meant.
-func notOneOf[T ~string](s string, words []T, others ...string) string {
+// notOneOf says that s is none of words, and which of them a slip of the finger may have meant.
+func notOneOf[T ~string](s string, words []T) string {
 	names := make([]string, len(words))
 	for i, w := range words {
 		names[i] = string(w)
 	}
-	if near, ok := nearest(s, slices.Concat(names, others)); ok {
+	if near, ok := nearest(s, names); ok {
 		return fmt.Sprintf("%q is unknown; did you mean %q?", clip(s), near)
 	}
 	return fmt.Sprintf("%q is unknown; want one of %s", clip(s), strings.Join(names, ", "))

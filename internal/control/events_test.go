@@ -199,10 +199,10 @@ func TestSlowFollower(t *testing.T) {
 	quick := follow(t, s, client.EventsRequest{})
 	waitFollowers(t, s, 2)
 	want := b.State().EventSeq
-	for range 400 { // far more than a socket's buffers hold
+	for range 60 { // far more than a socket's buffers hold
 		b.Edit(func(state *failover.State) {
 			state.EventSeq++
-			state.Events = append(state.Events, failover.Event{Seq: state.EventSeq, Type: "test", Text: strings.Repeat("x", 4<<10), Time: state.Time})
+			state.Events = append(state.Events, failover.Event{Seq: state.EventSeq, Type: "test", Text: strings.Repeat("x", 32<<10), Time: state.Time})
 		})
 		want++
 	}

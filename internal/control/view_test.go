@@ -73,7 +73,7 @@ func stateInFailover() (*failover.State, Local, time.Time) {
 
 // added are the fields that the replies have beyond the interface's description.
 var added = []string{
-	"index", "groups.apps.releasing", "groups.apps.probes", "groups.apps.database.frozen", "groups.switchover.group", "groups.switchover.exceptions",
+	"index", "groups.apps.releasing", "groups.apps.reprotecting", "groups.apps.probes", "groups.apps.database.frozen", "groups.switchover.group", "groups.switchover.exceptions",
 	"groups.switchover.undoing", "groups.switchover.steps.output",
 }
 

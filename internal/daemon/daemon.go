@@ -84,14 +84,14 @@ func (d *Daemon) build(f *config.File) error {
 	d.probing = guard.New(guard.Options{Log: d.part("guard")})
 	d.desk = newDesk(d)
 	d.stage = newStage(d)
-	hands := switchover.Options{Watcher: f.Watcher.Name, Dir: f.Dir, Run: d.program, Log: d.part("switchover"), UpSince: d.desk.upSince}
+	hands := switchover.Options{Watcher: f.Watcher.Name, Dir: f.Dir, Run: d.program, Log: d.part("switchover"), UpSince: d.desk.upSince, Databases: openDatabase}
 	d.runner = switchover.New(hands)
 	d.observer = switchover.NewObserver(hands, d.desk.sighted)
 	d.pagers = guard.New(guard.Options{Log: d.part("guard")})
 	d.notifier = notify.New(notify.Options{Watcher: f.Watcher.Name, Dir: f.Dir, Run: d.pagerProgram, Log: d.part("notify")})
 	var err error
 	if d.prober, err = probe.New(probe.Options{
-		Watcher: f.Watcher.Name, Dir: f.Dir, Exec: d.probeProgram, OnChange: d.desk.verdict, OnFirstFailure: d.desk.firstFailure,
+		Watcher: f.Watcher.Name, Dir: f.Dir, Exec: d.probeProgram, Ping: d.pingDatabase, OnChange: d.desk.verdict, OnFirstFailure: d.desk.firstFailure,
 		Log: d.part("probe"), Registerer: registry,
 	}); err != nil {
 		return err
@@ -303,18 +303,5 @@ func (d *Daemon) probeProgram(ctx context.Context, argv, env []string) ([]byte, 
 func LoadConfig(path string) (*config.File, error) {
 	o := checks()
 	o.CheckTLS = checkTLS
-	return loadConfig(path, o)
-}
-
-func loadConfig(path string, o config.Options) (*config.File, error) {
-	f, err := o.Load(path)
-	if err != nil {
-		return nil, err
-	}
-	for i := range f.Policy.Groups {
-		if err := switchover.Check(&f.Policy.Groups[i]); err != nil {
-			return nil, fmt.Errorf("cannot use %s: %w", path, err)
-		}
-	}
-	return f, nil
+	return o.Load(path)
 }

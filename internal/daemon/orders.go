@@ -91,7 +91,7 @@ func (d *Daemon) Reload() {
 }
 
 func (d *Daemon) reload() {
-	file, err := loadConfig(d.o.ConfigPath, checks())
+	file, err := checks().Load(d.o.ConfigPath)
 	if err != nil {
 		d.reloadTrust(d.configured())
 		d.log.Error().Err(err).Str("file", d.o.ConfigPath).Msg("cannot read the file again, nothing is changed")

@@ -5,7 +5,6 @@ import (
 	"net/netip"
 
 	"github.com/watchover-ha/watchover/internal/config"
-	"github.com/watchover-ha/watchover/internal/switchover"
 	"github.com/watchover-ha/watchover/pkg/client"
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
@@ -58,16 +57,7 @@ func ParsePolicy(name string, text []byte, dir string, members []failover.Member
 	}
 	check := o.CheckZone
 	o.CheckZone = func(p failover.Policy, _ map[string]config.Member) error { return check(p, known) }
-	p, err := o.ParsePolicy(name, text, dir)
-	if err != nil {
-		return p, err
-	}
-	for i := range p.Groups {
-		if err := switchover.Check(&p.Groups[i]); err != nil {
-			return p, err
-		}
-	}
-	return p, nil
+	return o.ParsePolicy(name, text, dir)
 }
 
 // standIn is a watcher where none is known: a zone is not judged without a name server.

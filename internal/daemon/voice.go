@@ -13,6 +13,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/watchover-ha/watchover/internal/config"
+	"github.com/watchover-ha/watchover/internal/database"
 	"github.com/watchover-ha/watchover/internal/nameserver"
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
@@ -247,6 +248,7 @@ func recordOf(p *failover.Policy, g *failover.Group, active string) nameserver.R
 // checks are what the parts know about keys that the configuration cannot judge by itself.
 func checks() config.Options {
 	return config.Options{
+		CheckDSN: database.Check,
 		CheckRecords: func(zone string, ttl time.Duration, text string) error {
 			_, err := nameserver.ParseStatic(zone, uint32(ttl/time.Second), text)
 			return err

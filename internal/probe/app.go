@@ -76,7 +76,7 @@ func (p *Prober) newApp(target Target) (*app, error) {
 			return nil, fmt.Errorf("two probes are named %q; give each its own name", one.name)
 		}
 		names[one.name] = true
-		around := surroundings{dir: p.options.Dir, timeout: target.Probing.Timeout, interval: target.Probing.Interval, exec: p.options.Exec}
+		around := surroundings{dir: p.options.Dir, timeout: target.Probing.Timeout, interval: target.Probing.Interval, exec: p.options.Exec, ping: p.options.Ping}
 		around.hurry = func() {} // what a spare checker leaves behind is closed by ourselves
 		one.build = func() (checker, error) { return newChecker(spec, around) }
 		main := around

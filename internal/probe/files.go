@@ -163,7 +163,7 @@ func (e *MissingFilesError) Error() string {
 // others are found through PATH by whoever runs them.
 func missingFiles(dir string, spec failover.Probe) []MissingFile {
 	var missing []MissingFile
-	for _, path := range []string{spec.CAFile, spec.HeaderFile} {
+	for _, path := range []string{spec.CAFile, spec.HeaderFile, spec.PasswordFile} {
 		if path == "" {
 			continue
 		}

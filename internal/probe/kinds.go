@@ -29,6 +29,7 @@ type surroundings struct {
 	timeout  time.Duration // of one check; bounds what a deadline does not reach
 	interval time.Duration // between two checks while all is well
 	exec     ExecFunc
+	ping     PingFunc
 	hurry    func() // asks for the next check early; returns soon
 }
 
@@ -41,19 +42,17 @@ var kinds = map[string]func(failover.Probe, surroundings) (checker, error){
 	"grpc": newGRPCCheck,
 	"icmp": newICMPCheck,
 	"exec": newExecCheck,
-}
 
-// laterKinds are the kinds that the configuration names but that this version cannot carry out.
-var laterKinds = map[string]bool{"postgres": true, "mysql": true, "redis": true}
+	"postgres": newDatabaseCheck,
+	"mysql":    newDatabaseCheck,
+	"redis":    newDatabaseCheck,
+}
 
 // newChecker builds the checker of a probe.
 func newChecker(spec failover.Probe, around surroundings) (checker, error) {
 	build, ok := kinds[spec.Kind]
-	switch {
-	case ok:
-		return build(spec, around)
-	case laterKinds[spec.Kind]:
-		return nil, fmt.Errorf("probe kind %q is not built yet; use http, tcp, tls, dns, grpc, icmp or exec", spec.Kind)
+	if !ok {
+		return nil, fmt.Errorf("probe kind %q is unknown; use http, tcp, tls, dns, grpc, icmp, exec, postgres, mysql or redis", spec.Kind)
 	}
-	return nil, fmt.Errorf("probe kind %q is unknown; use http, tcp, tls, dns, grpc, icmp or exec", spec.Kind)
+	return build(spec, around)
 }

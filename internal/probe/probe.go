@@ -78,6 +78,7 @@ type Options struct {
 	Watcher string // this watcher's name; gives it its own place within the interval
 	Dir     string // where relative ca_file and header_file begin
 	Exec    ExecFunc
+	Ping    PingFunc
 	// OnChange is called for each new verdict, one call at a time. If a verdict changes again before the call is made,
 	// only the last one is told. It must not wait long: later changes wait for it.
 	OnChange func(Verdict)

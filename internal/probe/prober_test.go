@@ -361,10 +361,9 @@ func TestRefusedTargets(t *testing.T) {
 		targets []Target
 		want    string
 	}{
-		{"later kind", []Target{probes(failover.Probe{Kind: "redis"})},
-			`cannot probe g/a: probe "redis": probe kind "redis" is not built yet; use http, tcp, tls, dns, grpc, icmp or exec`},
+		{"no dsn", []Target{probes(failover.Probe{Kind: "redis"})}, `cannot probe g/a: probe "redis": cannot ask a server without a dsn`},
 		{"unknown kind", []Target{probes(failover.Probe{Kind: "smtp", Name: "mail"})},
-			`cannot probe g/a: probe "mail": probe kind "smtp" is unknown; use http, tcp, tls, dns, grpc, icmp or exec`},
+			`cannot probe g/a: probe "mail": probe kind "smtp" is unknown; use http, tcp, tls, dns, grpc, icmp, exec, postgres, mysql or redis`},
 		{"twice", []Target{probes(), probes()}, "cannot probe g/a: it is named twice"},
 		{"same probe name", []Target{probes(failover.Probe{Kind: "exec", Exec: []string{"x"}}, failover.Probe{Kind: "exec", Exec: []string{"y"}})},
 			`cannot probe g/a: two probes are named "exec"; give each its own name`},

@@ -23,6 +23,7 @@ type attempt struct {
 	from    *failover.App
 	last    failover.AppState // what the quorum last saw of the app that it acts on, for when that does not answer
 	answer  chan startAnswer  // one answer, buffered
+	db      Database          // the target's, from its first look to the end of the act; nil: not looked at
 
 	// For the performer's goroutine only.
 	cancel  context.CancelFunc
@@ -43,7 +44,7 @@ func newAttempt(p *performer, state *failover.State, task failover.Task) *attemp
 	}
 	a.id = identity{
 		group: task.Group, app: task.App, from: w.From, to: w.To, step: task.Step, kind: w.Kind, switchover: w.ID, epoch: w.Epoch,
-		deadline: a.began.Add(a.timeout), key: fmt.Sprintf("%s-%d-%s-%s", task.Group, w.ID, task.Step, task.Work),
+		deadline: a.began.Add(a.timeout), attempt: a.step.Attempts + 1, key: fmt.Sprintf("%s-%d-%s-%s", task.Group, w.ID, task.Step, task.Work),
 	}
 	return a
 }
@@ -52,18 +53,20 @@ func newAttempt(p *performer, state *failover.State, task failover.Task) *attemp
 type sight struct {
 	done  bool // nothing is left to be done
 	start failover.Start
+	blind error // what undoing the step would need could not be seen: it must not be done
 }
 
 func (a *attempt) run(ctx context.Context) {
 	ctx, cancel := context.WithDeadline(ctx, a.id.deadline)
 	defer cancel()
+	defer a.close()
 	seen := a.look(ctx)
 	token, err := a.ask(ctx, seen.start)
 	if err != nil {
 		a.p.ends <- attemptEnd{attempt: a}
 		return
 	}
-	a.id.token, a.id.attempt = token, a.step.Attempts+1
+	a.id.token = token
 	ended := a.perform(ctx, seen)
 	ended.Task, ended.Token = a.task, token
 	a.p.ends <- attemptEnd{attempt: a, ended: &ended}
@@ -115,8 +118,11 @@ func (a *attempt) perform(ctx context.Context, seen sight) failover.Ended {
 	var done deed
 	switch {
 	case seen.done:
+		done = a.confirm(ctx)
 	case ctx.Err() != nil:
 		done.err = errNoTime
+	case seen.blind != nil:
+		done.err = fmt.Errorf("not touched, because how to put it back cannot be seen: %w", seen.blind)
 	default:
 		done = a.act(ctx)
 	}
@@ -128,14 +134,15 @@ var errNoTime = errors.New("no answer in time, nothing was done")
 
 // deed is what an act came to.
 type deed struct {
-	output string
-	untold bool
-	err    error
+	output   string
+	untold   bool
+	position string // of a freeze
+	err      error
 }
 
 // outcome words a deed for the journal. An attempt that was called off is interrupted, whatever else went wrong.
 func (a *attempt) outcome(ctx context.Context, d deed) failover.Ended {
-	e := failover.Ended{Outcome: failover.OutcomeDone, Output: lastBytes(d.output, failover.MaxOutput), Untold: d.untold}
+	e := failover.Ended{Outcome: failover.OutcomeDone, Output: lastBytes(d.output, failover.MaxOutput), Untold: d.untold, Position: d.position}
 	switch {
 	case d.err == nil:
 	case errors.Is(ctx.Err(), context.Canceled):
@@ -172,4 +179,22 @@ func lastBytes(text string, most int) string {
 		return text
 	}
 	return text[len(text)-most:]
+}
+
+// database is the target's, opened at the first look: whatever acts goes through the connection that has looked.
+func (a *attempt) database() (Database, error) {
+	if a.db != nil {
+		return a.db, nil
+	}
+	db, err := a.p.r.out.database(a.target.Database, a.id)
+	if err == nil {
+		a.db = db
+	}
+	return db, err
+}
+
+func (a *attempt) close() {
+	if a.db != nil {
+		a.db.Close()
+	}
 }

@@ -8,8 +8,9 @@ import (
 
 // sample is one look at a database. At is when the look began, by this machine's monotonic clock.
 type sample struct {
-	at time.Time
-	db failover.Observation
+	at   time.Time
+	db   failover.Observation
+	upTo time.Time // everything written before this is known to be received; zero: not known
 }
 
 // evidence is what one watcher remembers of a replica, so that it can still say after the writer died how the replica
@@ -18,7 +19,7 @@ type evidence struct {
 	last     *sample   // newest look
 	streamed time.Time // newest look that saw a live stream
 	broken   time.Time // oldest look since then that did not; zero: there is none
-	proof    time.Time // newest look that saw no lag
+	proof    time.Time // everything written before this was received
 	lag      *sample   // newest look at a live stream that told the lag
 	id       string    // a database that does not answer has not become another one
 }
@@ -39,15 +40,11 @@ func (e *evidence) judge(s sample, failing time.Time, probing failover.Probing) 
 		age := *secondsBetween(e.lag.at, failing)
 		if told := e.lag.db.LagSeconds; told != nil {
 			age += *told
-			o.RiskSeconds = &age
 		}
 		o.LagBytes, o.LagSeconds = e.lag.db.LagBytes, &age
 	}
 	if !e.proof.IsZero() {
-		since := secondsBetween(e.proof, failing)
-		if o.RiskSeconds == nil || *since < *o.RiskSeconds {
-			o.RiskSeconds = since
-		}
+		o.RiskSeconds = secondsBetween(e.proof, failing)
 	}
 	o.UntilOutage = e.untilOutage(failing, probing)
 	return o
@@ -90,17 +87,27 @@ func (e *evidence) remember(s sample, failing time.Time) {
 	e.streamed, e.broken = s.at, time.Time{}
 	if s.db.LagBytes != nil || s.db.LagSeconds != nil {
 		e.lag = &s
-		if noLag(s.db) {
-			e.proof = s.at
+		if proof := s.received(); proof.After(e.proof) {
+			e.proof = proof
 		}
 	}
 }
 
-func noLag(o failover.Observation) bool {
-	if o.LagBytes != nil {
-		return *o.LagBytes == 0
+// received is up to when everything written is known to be received: worked out from positions or, without them, by the
+// database's own word.
+func (s sample) received() time.Time {
+	o := s.db
+	switch {
+	case !s.upTo.IsZero():
+		return s.upTo
+	case o.Position != nil:
+		return time.Time{} // measured, and behind all that is remembered
+	case o.LagBytes != nil && *o.LagBytes == 0:
+		return s.at
+	case o.LagSeconds != nil:
+		return s.at.Add(-time.Duration(*o.LagSeconds * float64(time.Second)))
 	}
-	return *o.LagSeconds == 0
+	return time.Time{}
 }
 
 func secondsBetween(from, to time.Time) *float64 {

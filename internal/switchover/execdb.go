@@ -18,7 +18,7 @@ type execDatabase struct {
 	id   identity
 }
 
-func newExecDatabase(o *outside, d *failover.Database, id identity) database {
+func newExecDatabase(o *outside, d *failover.Database, id identity) *execDatabase {
 	return &execDatabase{out: o, argv: d.Exec, id: id}
 }
 
@@ -89,11 +89,18 @@ func (d *execDatabase) act(ctx context.Context, argv []string) (string, error) {
 	return d.out.do(ctx, failover.Action{Exec: argv}, d.id)
 }
 
+// Begin gives the programs their token; those that only looked had none.
+func (d *execDatabase) Begin(token uint64) { d.id.token = token }
+
+// Found and Position: programs keep to themselves what was there before, and where a log ends.
+func (d *execDatabase) Found(context.Context, failover.StepName) (string, error) { return "", nil }
+func (d *execDatabase) Position(context.Context) (string, error)                 { return "", nil }
+
 func (d *execDatabase) Freeze(ctx context.Context) (string, error) { return d.act(ctx, d.argv.Freeze) }
-func (d *execDatabase) Unfreeze(ctx context.Context) (string, error) {
+func (d *execDatabase) Unfreeze(ctx context.Context, _ string) (string, error) {
 	return d.act(ctx, d.argv.Unfreeze)
 }
-func (d *execDatabase) CatchUp(ctx context.Context) (string, error) {
+func (d *execDatabase) CatchUp(ctx context.Context, _ string) (string, error) {
 	return d.act(ctx, d.argv.CatchUp)
 }
 func (d *execDatabase) Promote(ctx context.Context) (string, error) {
@@ -106,6 +113,6 @@ func (d *execDatabase) StopReplication(ctx context.Context) (string, error) {
 	return d.act(ctx, d.argv.StopReplication)
 }
 
-func (d *execDatabase) ResumeReplication(ctx context.Context) (string, error) {
+func (d *execDatabase) ResumeReplication(ctx context.Context, _ string) (string, error) {
 	return d.act(ctx, d.argv.ResumeReplication)
 }

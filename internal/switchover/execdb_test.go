@@ -65,7 +65,7 @@ func TestObserveOfAProgramThatFails(t *testing.T) {
 
 // fakeDatabase says what it is told to say.
 type fakeDatabase struct {
-	database
+	Database
 	says  failover.Observation
 	blind error // of Observe
 	fails error // of every act
@@ -80,9 +80,9 @@ func (d *fakeDatabase) do(what string) (string, error) {
 	return what, d.fails
 }
 func (d *fakeDatabase) Freeze(context.Context) (string, error) { return d.do("freeze") }
-func (d *fakeDatabase) Unfreeze(context.Context) (string, error) {
+func (d *fakeDatabase) Unfreeze(_ context.Context, found string) (string, error) {
 	d.says.Frozen = false
-	return d.do("unfreeze")
+	return d.do("unfreeze " + found)
 }
 func (d *fakeDatabase) StopReplication(context.Context) (string, error) { return d.do("stop") }
 func (d *fakeDatabase) Promote(context.Context) (string, error)         { return d.do("promote") }
@@ -93,15 +93,16 @@ func TestActsAreReadBack(t *testing.T) {
 	frozen, streaming := primary, replica
 	frozen.Frozen, streaming.Streaming = true, true
 	onFreeze := func(ctx context.Context, d *fakeDatabase) (bool, error) {
-		_, untold, err := freeze(ctx, d, false)
-		return untold, err
+		done := freeze(ctx, d, false)
+		return done.untold, done.err
 	}
-	plainly := func(act func(context.Context, database) (string, error)) func(context.Context, *fakeDatabase) (bool, error) {
+	plainly := func(act func(context.Context, Database) (string, error)) func(context.Context, *fakeDatabase) (bool, error) {
 		return func(ctx context.Context, d *fakeDatabase) (bool, error) {
 			_, err := act(ctx, d)
 			return false, err
 		}
 	}
+	unfreeze := func(ctx context.Context, d Database) (string, error) { return unfreeze(ctx, d, "") }
 	for _, tc := range []struct {
 		name   string
 		act    func(context.Context, *fakeDatabase) (bool, error)
@@ -137,13 +138,8 @@ func TestActsAreReadBack(t *testing.T) {
 	}
 }
 
-func TestCheckRefusesKindsThatAreNotBuilt(t *testing.T) {
-	g := shop().Groups[0]
-	if err := Check(&g); err != nil {
-		t.Errorf("exec: %v", err)
-	}
-	g.Apps[1].Database = &failover.Database{Kind: "postgres"}
-	if err := Check(&g); err == nil || err.Error() != `app standby: database kind "postgres" is not built yet` {
+func TestKindsThatNobodyOpens(t *testing.T) {
+	if _, err := newOutside(Options{}).database(&failover.Database{Kind: "postgres"}, identity{}); err == nil || !strings.Contains(err.Error(), `kind "postgres"`) {
 		t.Errorf("postgres: %v", err)
 	}
 }

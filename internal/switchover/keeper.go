@@ -187,7 +187,7 @@ func (k *keeper) act(leading context.Context, state *failover.State, app *failov
 	case ctx.Err() != nil:
 		d.err = errNoTime
 	case owed:
-		d = k.turn(ctx, app, task, id, state.Groups[k.group].Apps[task.App].TellsFrozen)
+		d = k.turn(ctx, app, task, id, state.Groups[k.group].Apps[task.App].TellsFrozen, foundOf(state, task))
 	}
 	ended := failover.Ended{Task: task, Token: result.Token, Outcome: failover.OutcomeDone, Output: lastBytes(d.output, failover.MaxOutput)}
 	if d.err != nil {
@@ -203,8 +203,9 @@ func (k *keeper) act(leading context.Context, state *failover.State, app *failov
 	return d.err == nil
 }
 
-// turn fences one part of an app, or opens it. tells: its database is known to tell when it is frozen.
-func (k *keeper) turn(ctx context.Context, app *failover.App, task failover.Task, id identity, tells bool) (d deed) {
+// turn fences one part of an app, or opens it. tells: its database is known to tell when it is frozen; found: what a release
+// has to put back.
+func (k *keeper) turn(ctx context.Context, app *failover.App, task failover.Task, id identity, tells bool, found string) (d deed) {
 	if task.Part == failover.PartMaintenance {
 		want := failover.SwitchOn
 		if task.Release {
@@ -221,15 +222,23 @@ func (k *keeper) turn(ctx context.Context, app *failover.App, task failover.Task
 		return deed{err: err}
 	}
 	defer db.Close()
+	db.Begin(id.token)
 	switch {
 	case task.Part == failover.PartReplication:
-		d.output, d.err = db.ResumeReplication(ctx)
+		d.output, d.err = db.ResumeReplication(ctx, found)
 	case task.Release:
-		d.output, d.err = unfreeze(ctx, db)
+		d.output, d.err = unfreeze(ctx, db, found)
 	default:
-		d.output, d.untold, d.err = freeze(ctx, db, tells)
+		d = freeze(ctx, db, tells)
 	}
 	return d
+}
+
+func foundOf(state *failover.State, task failover.Task) string {
+	if m := state.Groups[task.Group].Apps[task.App].Release; task.Release && m != nil {
+		return m.Found[task.Part]
+	}
+	return ""
 }
 
 // tell journals the end even when leadership is being lost: the next leader need not wait for these hands. While this

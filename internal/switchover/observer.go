@@ -29,8 +29,9 @@ type Observer struct {
 
 	mu     sync.Mutex // guards what follows
 	apps   map[appKey]*observed
-	writer map[string]outage // by group
-	poke   chan struct{}     // closed and replaced to make everybody look now
+	writer map[string]outage     // by group
+	logs   map[string]*positions // by group
+	poke   chan struct{}         // closed and replaced to make everybody look now
 }
 
 type appKey struct{ group, app string }
@@ -49,12 +50,13 @@ type observed struct {
 	sight   Sight
 	anew    time.Time // looks begun before this do not count
 	tense   bool      // the group is not steady: look at the probes' rhythm
+	writes  bool      // it is the group's writer
 }
 
 // NewObserver makes an observer. onChange is called, from its goroutines, when something changed that the others should
 // know; it must not block.
 func NewObserver(opts Options, onChange func(Sight)) *Observer {
-	return &Observer{opts: opts, out: newOutside(opts), onChange: onChange, apps: map[appKey]*observed{}, writer: map[string]outage{}, poke: make(chan struct{})}
+	return &Observer{opts: opts, out: newOutside(opts), onChange: onChange, apps: map[appKey]*observed{}, writer: map[string]outage{}, logs: map[string]*positions{}, poke: make(chan struct{})}
 }
 
 // Follow observes what the state says until ctx ends.
@@ -140,6 +142,11 @@ func (o *Observer) adopt(ctx context.Context, p *failover.Policy) {
 		}
 	}
 	o.mu.Lock()
+	for group := range o.logs {
+		if p.Group(group) == nil {
+			delete(o.logs, group)
+		}
+	}
 	var leaving []*observed
 	for key, a := range o.apps {
 		now := wanted[key]
@@ -181,6 +188,7 @@ func (o *Observer) feel(state *failover.State) {
 		tense := state.Phase(key.group) != failover.PhaseSteady || g.Apps[key.app].Mark != nil
 		anew = anew || tense && !a.tense
 		a.tense = tense
+		a.writes = g.Writer == key.app
 	}
 	if anew {
 		o.wake()
@@ -266,10 +274,28 @@ func (o *Observer) look(watching context.Context, a *observed) {
 		o.mu.Unlock()
 		return // seen before the role changed
 	}
+	o.measure(a, seen)
 	s, news := a.update(is, seen, o.writer[a.sight.Group].since, a.rules.MaxLag)
 	o.mu.Unlock()
 	if news {
 		o.onChange(s)
+	}
+}
+
+// measure remembers where the writer is, and holds a replica against that. The caller holds mu.
+func (o *Observer) measure(a *observed, seen *sample) {
+	if seen == nil {
+		return
+	}
+	log := o.logs[a.sight.Group]
+	if log == nil {
+		log = &positions{}
+		o.logs[a.sight.Group] = log
+	}
+	if a.writes {
+		log.note(a.sight.App, *seen)
+	} else {
+		log.measure(seen)
 	}
 }
 

@@ -20,10 +20,12 @@ type outside struct {
 	run     Program
 	path    string
 	lang    string
+
+	databases Databases
 }
 
 func newOutside(o Options) *outside {
-	return &outside{watcher: o.Watcher, dir: o.Dir, run: o.Run, path: os.Getenv("PATH"), lang: os.Getenv("LANG")}
+	return &outside{watcher: o.Watcher, dir: o.Dir, run: o.Run, path: os.Getenv("PATH"), lang: os.Getenv("LANG"), databases: o.Databases}
 }
 
 // identity is what every action and hook is told about the attempt that it is part of.

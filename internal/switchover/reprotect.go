@@ -11,12 +11,18 @@ import (
 // stepReprotect is what programs are told as the step; it is none of the plan's.
 const stepReprotect failover.StepName = "reprotect"
 
-// follower is a database that can be made a replica by statements alone.
+// historian is a database that can be compared with another one of its kind.
+type historian interface {
+	// History is what this database, the writer's, has of the past, for Lost of another one.
+	History(context.Context) (string, error)
+	// Lost names the writes on this database that are not in the writer's history and would vanish; empty: there are none.
+	Lost(ctx context.Context, history string) (string, error)
+}
+
+// follower is a database that statements alone can make a replica.
 type follower interface {
-	// Lost names the writes on this database that its primary has not, and that would vanish; empty: there are none.
-	Lost(ctx context.Context, primary *failover.Database) (string, error)
-	// Follow makes it a replica of primary.
-	Follow(ctx context.Context, primary *failover.Database) (output string, err error)
+	// Follow makes it a replica of the database that the DSN names.
+	Follow(ctx context.Context, dsn string) (output string, err error)
 }
 
 // errNoWay is why statements alone are not enough.
@@ -42,15 +48,16 @@ func (r *Runner) reprotect(ctx context.Context, state *failover.State, task fail
 		return deed{output: "it is a replica and receives already"}
 	}
 	if !mark.Reprotect.Force {
-		if err := r.nothingLost(ctx, db, primary, err); err != nil {
+		if err := r.nothingLost(ctx, db, primary, id, err); err != nil {
 			return deed{err: err}
 		}
 	}
+	db.Begin(id.token)
 	switch f, ok := db.(follower); {
 	case len(app.Database.Reprotect) > 0:
 		d.output, d.err = r.out.do(ctx, failover.Action{Exec: app.Database.Reprotect}, id)
 	case ok:
-		d.output, d.err = f.Follow(ctx, primary)
+		d.output, d.err = f.Follow(ctx, primary.DSN)
 	default:
 		d.err = errNoWay
 	}
@@ -61,15 +68,11 @@ func (r *Runner) reprotect(ctx context.Context, state *failover.State, task fail
 }
 
 // nothingLost refuses when writes on the old primary would vanish, or when nobody can tell.
-func (r *Runner) nothingLost(ctx context.Context, db database, primary *failover.Database, unseen error) error {
-	if unseen != nil {
-		return fmt.Errorf("cannot tell which writes on it would vanish: %w; --force goes on all the same", unseen)
+func (r *Runner) nothingLost(ctx context.Context, db Database, primary *failover.Database, id identity, unseen error) error {
+	lost, err := "", unseen
+	if h, ok := db.(historian); ok && err == nil { // an exec database's program has to know by itself
+		lost, err = r.lost(ctx, h, primary, id)
 	}
-	f, ok := db.(follower)
-	if !ok {
-		return nil // an exec database's program has to know
-	}
-	lost, err := f.Lost(ctx, primary)
 	if err != nil {
 		return fmt.Errorf("cannot tell which writes on it would vanish: %w; --force goes on all the same", err)
 	}
@@ -77,6 +80,23 @@ func (r *Runner) nothingLost(ctx context.Context, db database, primary *failover
 		return fmt.Errorf("writes on it would vanish: %s; --force lets them", lost)
 	}
 	return nil
+}
+
+func (r *Runner) lost(ctx context.Context, old historian, primary *failover.Database, id identity) (string, error) {
+	db, err := r.out.database(primary, id)
+	if err != nil {
+		return "", err
+	}
+	defer db.Close()
+	writer, ok := db.(historian)
+	if !ok {
+		return "", fmt.Errorf("the writer's database is of another kind, %s", primary.Kind)
+	}
+	history, err := writer.History(ctx)
+	if err != nil {
+		return "", fmt.Errorf("the writer's database does not tell its history: %w", err)
+	}
+	return old.Lost(ctx, history)
 }
 
 // receives waits until the database is seen as a replica that receives. Its own connection may have ended with a restart.

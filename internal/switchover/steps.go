@@ -1,7 +1,9 @@
 package switchover
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
@@ -63,11 +65,11 @@ func (a *attempt) lookAtFreeze(ctx context.Context, seen *sight) {
 	if a.last.LastFrozen {
 		seen.start.Prior = failover.PriorFrozen // unless it tells otherwise
 	}
-	db, err := a.p.r.out.database(a.target.Database, a.id)
+	db, err := a.database()
 	if err != nil {
 		return
 	}
-	defer db.Close()
+	a.lookAtFound(ctx, seen)
 	o, err := db.Observe(ctx)
 	if err != nil {
 		return
@@ -80,6 +82,25 @@ func (a *attempt) lookAtFreeze(ctx context.Context, seen *sight) {
 	// freeze makes sure.
 	wantFrozen := a.task.Work == failover.WorkAct || a.step.Prior == failover.PriorFrozen
 	seen.done = o.Frozen == wantFrozen && (wantFrozen || o.Role == failover.RolePrimary && db.TellsFrozen())
+}
+
+// lookAtFound sees what undoing the step would need, before it is first done.
+func (a *attempt) lookAtFound(ctx context.Context, seen *sight) {
+	if a.task.Work != failover.WorkAct || a.step.Found != "" {
+		return
+	}
+	db, err := a.database()
+	if err != nil {
+		seen.blind = err
+		return
+	}
+	found, err := db.Found(ctx, a.task.Step)
+	if err == nil && len(found) > failover.MaxFound {
+		err = fmt.Errorf("it has %d bytes, the limit is %d", len(found), failover.MaxFound)
+	}
+	if seen.blind = err; err == nil {
+		seen.start.Found = found
+	}
 }
 
 // streamPoll is how often a stream is looked at again that may be the last word of a database which hangs.
@@ -95,6 +116,9 @@ func (a *attempt) lookTwice(ctx context.Context, seen *sight) {
 	to := seen.start.To
 	seen.start.Unseen = to == nil
 	seen.done = a.task.Step == failover.StepPromote && to != nil && to.Role == failover.RolePrimary && !to.Frozen
+	if to != nil && a.task.Step == failover.StepStopReplication {
+		a.lookAtFound(ctx, seen)
+	}
 }
 
 // lookAtBoth keeps the last sight of the target when the time cuts off a look at it: that says nothing new.
@@ -118,7 +142,11 @@ func (a *attempt) lookAtBoth(ctx context.Context, st *failover.Start) {
 }
 
 func (a *attempt) lookAtTarget(ctx context.Context) *failover.Observation {
-	o, err := a.p.r.out.look(ctx, a.target.Database, a.id)
+	db, err := a.database()
+	if err != nil {
+		return nil
+	}
+	o, err := db.Observe(ctx)
 	if err != nil {
 		return nil
 	}
@@ -153,27 +181,70 @@ func (a *attempt) act(ctx context.Context) deed {
 	case failover.StepSwitchDNS, failover.StepVerify:
 		return d
 	}
-	db, err := a.p.r.out.database(a.target.Database, a.id)
+	db, err := a.database()
 	if err != nil {
 		return deed{err: err}
 	}
-	defer db.Close()
+	db.Begin(a.id.token)
 	undo := a.task.Work == failover.WorkUndo
 	switch {
 	case a.task.Step == failover.StepFreeze && !undo:
-		d.output, d.untold, d.err = freeze(ctx, db, a.last.TellsFrozen)
+		d = position(ctx, db, freeze(ctx, db, a.last.TellsFrozen))
 	case a.task.Step == failover.StepFreeze && a.step.Prior != failover.PriorFrozen:
-		d.output, d.err = unfreeze(ctx, db)
+		d.output, d.err = unfreeze(ctx, db, a.step.Found)
 	case a.task.Step == failover.StepCatchUp && !undo:
-		d.output, d.err = db.CatchUp(ctx)
+		d = a.catchUp(ctx, db)
 	case a.task.Step == failover.StepStopReplication && !undo:
 		d.output, d.err = stopReplication(ctx, db)
 	case a.task.Step == failover.StepStopReplication:
-		d.output, d.err = db.ResumeReplication(ctx)
+		d.output, d.err = db.ResumeReplication(ctx, a.step.Found)
 	case a.task.Step == failover.StepPromote && !undo:
 		d.output, d.err = promote(ctx, db)
 	}
 	return d
+}
+
+// confirm is what is left of a step that was found done: a database that was frozen already is asked where its log ends.
+func (a *attempt) confirm(ctx context.Context) deed {
+	if a.task.Step != failover.StepFreeze || a.task.Work != failover.WorkAct || a.db == nil {
+		return deed{}
+	}
+	a.db.Begin(a.id.token)
+	return position(ctx, a.db, deed{})
+}
+
+// catchUp waits for the position that was journaled with the freeze or, as long as the old database tells one, for that: if
+// somebody wrote past the freeze, nothing of it is lost.
+func (a *attempt) catchUp(ctx context.Context, db Database) (d deed) {
+	upTo := a.w.Step(failover.StepFreeze).Position
+	if upTo != "" {
+		now, err := a.positionNow(ctx)
+		if err != nil {
+			return deed{err: err}
+		}
+		upTo = cmp.Or(now, upTo)
+	}
+	d.output, d.err = db.CatchUp(ctx, upTo)
+	return d
+}
+
+// positionNow asks the old database again. One that does not answer any more has told all that it can tell.
+func (a *attempt) positionNow(ctx context.Context) (string, error) {
+	from, err := a.p.r.out.database(a.from.Database, a.id)
+	if err != nil {
+		return "", nil
+	}
+	defer from.Close()
+	short, cancel := context.WithTimeout(ctx, min(a.timeout/2, a.w.Policy.Probing.Timeout))
+	defer cancel()
+	if o, err := from.Observe(short); err != nil || o.Role != failover.RolePrimary {
+		return "", nil
+	}
+	d := position(short, from, deed{})
+	if d.err != nil && short.Err() != nil {
+		return "", nil
+	}
+	return d.position, d.err
 }
 
 func (a *attempt) maintenance() maintenance {

@@ -9,7 +9,6 @@ package switchover
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/rs/zerolog"
@@ -48,6 +47,8 @@ type Options struct {
 	Dir     string // where relative paths of the policy are looked up
 	Run     Program
 	Log     zerolog.Logger
+	// Databases opens databases of every kind but exec; nil: there are no others.
+	Databases Databases
 	// UpSince tells when this watcher's own probes last began to find an app up; zero while they do not. It tells the
 	// keeper of marks when an app without a maintenance check has come back.
 	UpSince func(group, app string) time.Time
@@ -114,14 +115,4 @@ func isClosed(c <-chan struct{}) bool {
 	default:
 		return false
 	}
-}
-
-// Check reports what of a group's policy this build cannot act on, so that it is refused before it is in force.
-func Check(g *failover.Group) error {
-	for i := range g.Apps {
-		if d := g.Apps[i].Database; d != nil && databaseKinds[d.Kind] == nil {
-			return fmt.Errorf("app %s: database kind %q is not built yet", g.Apps[i].Name, d.Kind)
-		}
-	}
-	return nil
 }

@@ -43,6 +43,7 @@ func (m *Mark) clone() *Mark {
 		n.Open = copied(m.Open)
 		n.Kept = maps.Clone(m.Kept)
 		n.Reprotect = copied(m.Reprotect)
+		n.Found = maps.Clone(m.Found)
 	}
 	return n
 }

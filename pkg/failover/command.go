@@ -134,8 +134,9 @@ type Task struct {
 type Start struct {
 	Task
 	Prior string       `json:"prior,omitempty"`
-	From  *Observation `json:"from,omitempty"` // the old writer's database, seen just now
-	To    *Observation `json:"to,omitempty"`   // the target's
+	Found string       `json:"found,omitempty"` // what undoing the step needs to put the database back as it was; not secret
+	From  *Observation `json:"from,omitempty"`  // the old writer's database, seen just now
+	To    *Observation `json:"to,omitempty"`    // the target's
 	// Unseen says that the target was asked how it stands, its database or its maintenance check, and did not tell.
 	Unseen bool `json:"unseen,omitempty"`
 }
@@ -157,6 +158,8 @@ type Ended struct {
 	Outcome Outcome `json:"outcome"`
 	Error   string  `json:"error,omitempty"`
 	Output  string  `json:"output,omitempty"`
+	// Position is where the log of the database ends that was frozen, in the kind's own words.
+	Position string `json:"position,omitempty"`
 	// Untold says that a database was frozen by its own word but does not tell so when it is asked.
 	Untold bool `json:"untold,omitempty"`
 }

@@ -66,6 +66,9 @@ func (s *State) startAct(g *GroupState, w *Switchover, step *Step, st *Start) {
 	if !step.Acted {
 		step.Prior = cut(st.Prior, maxText)
 	}
+	if step.Found == "" { // the first one that was seen is from before anything was touched
+		step.Found = cut(st.Found, MaxFound)
+	}
 	if o := st.To; step.Name == StepStopReplication && o != nil && o.Streaming && !w.AtRisk.BytesExact {
 		// Nothing newer is to be had: from here on the target receives no more.
 		w.AtRisk.Bytes, w.AtRisk.Seconds = cmp.Or(o.LagBytes, w.AtRisk.Bytes), cmp.Or(o.LagSeconds, w.AtRisk.Seconds)
@@ -145,6 +148,7 @@ func (s *State) actDone(g *GroupState, w *Switchover, step *Step, e *Ended) {
 		w.AtRisk = noRisk()
 	}
 	step.Untold = e.Untold
+	step.Position = cut(e.Position, MaxFound)
 	step.done(s.Time, w)
 }
 
@@ -289,6 +293,7 @@ func (m *Mark) settle(part Part) {
 	case PartReplication:
 		m.Replication = false
 	}
+	delete(m.Found, part)
 }
 
 func (m *Mark) kept(part Part) {

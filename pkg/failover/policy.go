@@ -62,6 +62,8 @@ type Probe struct {
 	Exec         []string `json:"exec,omitempty"`          // exec: argv, exit 0 is up
 	Service      string   `json:"service,omitempty"`       // grpc: service asked about; empty: the server as a whole
 	TLS          bool     `json:"tls,omitempty"`           // grpc: over TLS
+	DSN          string   `json:"dsn,omitempty"`           // postgres, mysql, redis: as of a database; with ca_file
+	PasswordFile string   `json:"password_file,omitempty"`
 }
 
 // HTTP is an http request of a probe or an action.
@@ -94,11 +96,12 @@ type Maintenance struct {
 	Check *Action `json:"check,omitempty"`
 }
 
-// Database says how to reach an app's database. Kind exec uses Exec; the others DSN and files.
+// Database says how to reach an app's database. Kind exec uses Exec; the others DSN, which holds no secret, and files.
 type Database struct {
 	Kind         string        `json:"kind"`
 	DSN          string        `json:"dsn,omitempty"`
 	PasswordFile string        `json:"password_file,omitempty"`
+	CAFile       string        `json:"ca_file,omitempty"` // authorities for its certificate, in PEM form
 	Exec         *DatabaseExec `json:"exec,omitempty"`
 	Reprotect    []string      `json:"reprotect,omitempty"` // argv that makes it a replica of the writer's, where statements cannot
 }

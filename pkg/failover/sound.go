@@ -77,6 +77,9 @@ func (g *GroupState) check(p *Group) error {
 		if a == nil || a.Name != app.Name || a.Reports == nil {
 			return fmt.Errorf("the state of app %s is missing", app.Name)
 		}
+		if err := a.Release.checkFound(); err != nil {
+			return fmt.Errorf("app %s: %w", app.Name, err)
+		}
 		for watcher, r := range a.Reports {
 			if r == nil {
 				return fmt.Errorf("the report of %s on app %s is missing", watcher, app.Name)
@@ -115,8 +118,24 @@ func (w *Switchover) check(g *GroupState) error {
 		return fmt.Errorf("switchover %d has %d steps, its plan has %d", w.ID, len(w.Steps), len(want))
 	}
 	for i := range want {
-		if step := &w.Steps[i]; step.Name != want[i] || g.Apps[step.App] == nil {
+		step := &w.Steps[i]
+		if step.Name != want[i] || g.Apps[step.App] == nil {
 			return fmt.Errorf("switchover %d: step %q on %q is not of its plan", w.ID, step.Name, step.App)
+		}
+		if len(step.Found) > MaxFound || len(step.Position) > MaxFound {
+			return fmt.Errorf("switchover %d: what step %s found, or its position, is longer than %d bytes", w.ID, step.Name, MaxFound)
+		}
+	}
+	return nil
+}
+
+func (m *Mark) checkFound() error {
+	if m == nil {
+		return nil
+	}
+	for part, text := range m.Found {
+		if len(text) > MaxFound {
+			return fmt.Errorf("what a release of its %s has to put back is longer than %d bytes", part, MaxFound)
 		}
 	}
 	return nil

@@ -15,6 +15,7 @@ const (
 	appliedKept   = 256  // ids of applied commands
 	MaxOutput     = 4096 // bytes of an attempt's output
 	maxText       = 1024 // bytes of a reason, cause or error
+	MaxFound      = 1024 // bytes of what a step's undo needs, and of a position
 	maxMissing    = 64   // missing files that a watcher may tell
 	lastYear      = 9000 // of an entry's clock; a time beyond 9999 cannot be encoded (RFC 3339, section 1)
 	stateFormat   = 1
@@ -180,6 +181,8 @@ type Mark struct {
 	Kept map[Part]int `json:"kept,omitempty"`
 	// Reprotect is a person's order to make the app's database a replica again; only of a mark.
 	Reprotect *Reprotect `json:"reprotect,omitempty"`
+	// Found is, by part, what a release has to put back: Step.Found of the undo that could not be done.
+	Found map[Part]string `json:"found,omitempty"`
 }
 
 // Attempt is an open attempt of a mark's keeping.
@@ -207,7 +210,11 @@ type Observation struct {
 	Streaming bool   `json:"streaming,omitempty"` // receives from its primary now
 	ID        string `json:"id,omitempty"`        // of the database cluster; empty: unknown
 	Timeline  uint64 `json:"timeline,omitempty"`
-	// LagBytes and LagSeconds are as the database tells them, null if it does not. In the writer's outage they are from the
+	// Position is where its log ends, written (a primary) or received (a replica), counted in bytes along one line for each
+	// kind; null: unknown. As a mere number it is no news: what stands here is as of the last report for another reason.
+	Position *uint64 `json:"position,omitempty"`
+	// LagBytes and LagSeconds are as the database tells them or as the watcher works them out from positions, null if neither
+	// is possible. In the writer's outage they are from the
 	// last look at a live stream before it, with that look's age added to the seconds.
 	LagBytes   *int64   `json:"lag_bytes"`
 	LagSeconds *float64 `json:"lag_seconds"`
@@ -315,11 +322,13 @@ type Step struct {
 	EndedAt   *time.Time `json:"ended_at"`
 	Error     string     `json:"error"`
 	Output    string     `json:"output,omitempty"`
-	Prior     string     `json:"prior,omitempty"`   // non-secret state seen before the first act; what undo goes back to
-	Tries     int        `json:"tries,omitempty"`   // failed attempts in the present series
-	Waiting   uint64     `json:"waiting,omitempty"` // entry from which a wait (backoff, halted, verify) is counted
-	Acted     bool       `json:"acted,omitempty"`   // an attempt was started, so the target may have been touched
-	Open      Work       `json:"open,omitempty"`    // what the open attempt does; empty: none is open
+	Prior     string     `json:"prior,omitempty"`    // non-secret state seen before the first act; what undo goes back to
+	Found     string     `json:"found,omitempty"`    // what the database's driver needs to go back to it; not secret
+	Position  string     `json:"position,omitempty"` // of freeze: where the frozen database's log ends; catch-up waits for it
+	Tries     int        `json:"tries,omitempty"`    // failed attempts in the present series
+	Waiting   uint64     `json:"waiting,omitempty"`  // entry from which a wait (backoff, halted, verify) is counted
+	Acted     bool       `json:"acted,omitempty"`    // an attempt was started, so the target may have been touched
+	Open      Work       `json:"open,omitempty"`     // what the open attempt does; empty: none is open
 	OpenTerm  uint64     `json:"open_term,omitempty"`
 	After     AfterState `json:"after,omitempty"`
 	Untold    bool       `json:"untold,omitempty"` // of freeze: done, but the database does not tell it

@@ -56,10 +56,24 @@ func (s *State) releaseLater(g *GroupState, w *Switchover, step *Step) {
 		a.Release.Maintenance = true
 	case StepFreeze:
 		a.Release.Database = true
+		a.Release.found(PartDatabase, step.Found)
 	case StepStopReplication:
 		a.Release.Replication = true
+		a.Release.found(PartReplication, step.Found)
 	}
 	s.event("undo_kept", g.Name, a.Name, fmt.Sprintf("%s on %s could not be undone, it is tried again: %s", step.Name, a.Name, step.Error), nil)
+}
+
+// found keeps what a release has to put back. What an earlier switchover found, and could not put back either, is older and so
+// nearer to how it was.
+func (m *Mark) found(part Part, text string) {
+	if text == "" || m.Found[part] != "" {
+		return
+	}
+	if m.Found == nil {
+		m.Found = map[Part]string{}
+	}
+	m.Found[part] = text
 }
 
 // wasClosed reports whether the step found done what it was to do, so that its undo opens nothing.

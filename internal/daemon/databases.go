@@ -1,0 +1,38 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/watchover-ha/watchover/internal/config"
+	"github.com/watchover-ha/watchover/internal/database"
+	"github.com/watchover-ha/watchover/internal/probe"
+	"github.com/watchover-ha/watchover/internal/switchover"
+	"github.com/watchover-ha/watchover/pkg/failover"
+)
+
+// openDatabase gives the runner and the observer the drivers of all kinds but exec.
+func openDatabase(o switchover.Opening) (switchover.Database, error) {
+	return database.Open(o.Policy.Kind, database.Options{
+		DSN: o.Policy.DSN, PasswordFile: resolve(o.Dir, o.Policy.PasswordFile), CAFile: resolve(o.Dir, o.Policy.CAFile), Deadline: o.Deadline,
+	})
+}
+
+// pingDatabase asks a server for a probe.
+func (d *Daemon) pingDatabase(ctx context.Context, p failover.Probe) error {
+	dir := d.configured().Dir
+	err := database.Ping(ctx, p.Kind, database.Options{DSN: p.DSN, PasswordFile: resolve(dir, p.PasswordFile), CAFile: resolve(dir, p.CAFile)})
+	if errors.Is(err, database.ErrFile) {
+		return fmt.Errorf("%w: %w", probe.ErrNotAsked, err)
+	}
+	return err
+}
+
+// resolve looks a path up beside this watcher's file; none stays none.
+func resolve(dir, path string) string {
+	if path == "" {
+		return ""
+	}
+	return config.Resolve(dir, path)
+}

@@ -1,0 +1,69 @@
+package database
+
+import (
+	"crypto/x509"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+const (
+	maxSecret = 4 << 10 // bytes of a password file
+	maxCA     = 1 << 20 // bytes of a file of authorities
+)
+
+// password reads a password file; what ends its only line is not part of it.
+func password(path string) (string, error) {
+	if path == "" {
+		return "", nil
+	}
+	text, err := readBounded(path, maxSecret)
+	if err != nil {
+		return "", err
+	}
+	secret := strings.TrimSuffix(strings.TrimSuffix(string(text), "\n"), "\r")
+	if secret == "" {
+		return "", fmt.Errorf("cannot use %s: it is empty: %w", path, ErrFile)
+	}
+	return secret, nil
+}
+
+// authorities reads a file of certificates; nil: those of the system.
+func authorities(path string) (*x509.CertPool, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := readBounded(path, maxCA)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("cannot use %s: no certificate in PEM form in it: %w", path, ErrFile)
+	}
+	return pool, nil
+}
+
+func readBounded(path string, limit int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %w: %w", ErrFile, err)
+	}
+	if !info.Mode().IsRegular() { // a fifo would block for ever
+		return nil, fmt.Errorf("cannot read %s: it is not a regular file: %w", path, ErrFile)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %w: %w", ErrFile, err)
+	}
+	defer func() { _ = f.Close() }()
+	text, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %w: %w", ErrFile, err)
+	}
+	if int64(len(text)) > limit {
+		return nil, fmt.Errorf("cannot use %s: it is larger than %d bytes: %w", path, limit, ErrFile)
+	}
+	return text, nil
+}
