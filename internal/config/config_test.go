@@ -212,7 +212,7 @@ func checkServers(t *testing.T, f *File) {
 	equal(t, "database", main.Database, &failover.Database{Kind: "postgres", DSN: dsn, PasswordFile: "pg.pass", CAFile: "ca.pem", Reprotect: []string{"/usr/local/bin/rewind", "--fast"}})
 	equal(t, "probe", main.Probes[0], failover.Probe{Kind: "postgres", Name: "db", DSN: dsn, PasswordFile: "pg.pass", HTTP: failover.HTTP{CAFile: "ca.pem"}})
 	equal(t, "missing files", f.Missing, []string{
-		filepath.Join(f.Dir, "my.pass"), filepath.Join(f.Dir, "pg.pass"), filepath.Join(f.Dir, "redis.pass")})
+		"/usr/local/bin/rewind", filepath.Join(f.Dir, "my.pass"), filepath.Join(f.Dir, "pg.pass"), filepath.Join(f.Dir, "redis.pass")})
 }
 
 func checkRecords(t *testing.T, f *File) {
