@@ -97,6 +97,7 @@ func find(name string) (kind, error) {
 var (
 	// ErrFile is wrapped by errors about this watcher's own files: nothing was asked of the server.
 	ErrFile = errors.New("a file of this watcher's")
-	// errNotBegun refuses hands that have no token.
+	// errNotBegun refuses hands that have no token, errTooLate those whose time is over.
 	errNotBegun = errors.New("not begun: nothing acts without an attempt's token")
+	errTooLate  = errors.New("the attempt's time is over")
 )

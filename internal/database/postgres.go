@@ -10,8 +10,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-
-	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
 // postgres is a PostgreSQL of version 14 or later, on one connection.
@@ -79,6 +77,7 @@ func (p *postgres) connect(ctx context.Context) (*pgx.Conn, error) {
 	for name, value := range session {
 		config.RuntimeParams[name] = value
 	}
+	// Until the attempt is journaled; then arm sets them anew.
 	config.RuntimeParams["idle_session_timeout"] = milliseconds(p.left())
 	config.RuntimeParams["statement_timeout"] = milliseconds(p.left())
 	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
@@ -125,9 +124,17 @@ func trust(config *pgconn.Config, caFile string) error {
 
 // plain makes a client's error short: what the server said, without the address and user that every log line would repeat.
 func plain(err error) error {
+	if err == nil {
+		return nil
+	}
 	var said *pgconn.PgError
 	if errors.As(err, &said) {
 		return &serverError{code: said.Code, text: strings.ToLower(said.Severity) + ": " + said.Message}
+	}
+	var refused *pgconn.ConnectError
+	if errors.As(err, &refused) && refused.Unwrap() != nil {
+		first, _, _ := strings.Cut(refused.Unwrap().Error(), "\n") // there is one line for each address
+		return errors.New(first)
 	}
 	return err
 }
@@ -165,6 +172,86 @@ func pingPostgres(ctx context.Context, o Options) error {
 // Begin names the attempt: whoever looks at the server's sessions or log sees which one acts.
 func (p *postgres) Begin(token uint64) { p.token = token }
 
+// arm comes before each act. It refuses what comes too late, and has the server end the session at the deadline: a watcher that
+// is frozen between this and its act, and thawed after the deadline, has no session to act in. What it costs is one answer.
+func (p *postgres) arm(ctx context.Context) error {
+	if p.token == 0 {
+		return errNotBegun
+	}
+	left := p.left()
+	if left <= 0 {
+		return errTooLate
+	}
+	return p.exec(ctx, fmt.Sprintf("SET idle_session_timeout = %s; SET statement_timeout = %[1]s; SET application_name = 'watchover %d'", milliseconds(left), p.token))
+}
+
+// act is arm and one statement.
+func (p *postgres) act(ctx context.Context, statement string) error {
+	if err := p.arm(ctx); err != nil {
+		return err
+	}
+	if p.left() <= 0 {
+		return errTooLate
+	}
+	return p.exec(ctx, statement)
+}
+
+func (p *postgres) exec(ctx context.Context, statement string) error {
+	conn, err := p.connect(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, statement)
+	return plain(err)
+}
+
+// ask reads one row.
+func (p *postgres) ask(ctx context.Context, query string, into ...any) error {
+	conn, err := p.connect(ctx)
+	if err != nil {
+		return err
+	}
+	return plain(conn.QueryRow(ctx, query).Scan(into...))
+}
+
+// poll asks again and again, a few milliseconds apart, until ok says so or ctx ends.
+func poll(ctx context.Context, ok func() (bool, error)) error {
+	for {
+		done, err := ok()
+		if done || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pollEvery):
+		}
+	}
+}
+
+// pollEvery is how often a server is asked whether something has happened. Whatever waits here keeps clients waiting.
+const pollEvery = 3 * time.Millisecond
+
+// reload has the server take up its settings and waits until it has. A session takes them up after the server itself has and
+// has told all sessions, so that what is seen here holds for everybody who connects from now on.
+func (p *postgres) reload(ctx context.Context) error {
+	if err := p.arm(ctx); err != nil {
+		return err
+	}
+	var before, now string
+	if err := p.ask(ctx, "SELECT pg_conf_load_time()::text FROM pg_reload_conf()", &before); err != nil {
+		return err
+	}
+	err := poll(ctx, func() (bool, error) {
+		err := p.ask(ctx, "SELECT pg_conf_load_time()::text", &now)
+		return now != before, err
+	})
+	if err != nil {
+		return fmt.Errorf("the server does not take up its settings (its log says why): %w", err)
+	}
+	return nil
+}
+
 // TellsFrozen is true: whoever asks sees the setting.
 func (p *postgres) TellsFrozen() bool { return true }
 
@@ -179,19 +266,3 @@ func (p *postgres) Close() {
 }
 
 const closing = 100 * time.Millisecond
-
-var errNotYet = errors.New("not there yet")
-
-func (p *postgres) Observe(ctx context.Context) (failover.Observation, error) {
-	return failover.Observation{Role: failover.RoleUnknown}, fmt.Errorf("cannot look: %w", errNotYet)
-}
-func (p *postgres) Found(context.Context, failover.StepName) (string, error) { return "", errNotYet }
-func (p *postgres) Freeze(context.Context) (string, error)                   { return "", errNotYet }
-func (p *postgres) Unfreeze(context.Context, string) (string, error)         { return "", errNotYet }
-func (p *postgres) Position(context.Context) (string, error)                 { return "", errNotYet }
-func (p *postgres) CatchUp(context.Context, string) (string, error)          { return "", errNotYet }
-func (p *postgres) StopReplication(context.Context) (string, error)          { return "", errNotYet }
-func (p *postgres) ResumeReplication(context.Context, string) (string, error) {
-	return "", errNotYet
-}
-func (p *postgres) Promote(context.Context) (string, error) { return "", errNotYet }

@@ -1,0 +1,198 @@
+package database
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// CatchUp waits until the replica has applied everything up to a position.
+func (p *postgres) CatchUp(ctx context.Context, position string) (string, error) {
+	want, err := parseLSN(position)
+	if err != nil {
+		return "", fmt.Errorf("cannot catch up: %w", err)
+	}
+	var recovering bool
+	var received, applied *string
+	began := time.Now()
+	err = poll(ctx, func() (bool, error) {
+		err := p.ask(ctx, "SELECT pg_is_in_recovery(), pg_last_wal_receive_lsn()::text, pg_last_wal_replay_lsn()::text", &recovering, &received, &applied)
+		switch {
+		case err != nil:
+			return false, err
+		case !recovering:
+			return false, errors.New("it is no replica")
+		case applied == nil:
+			return false, nil
+		}
+		at, err := parseLSN(*applied)
+		return at >= want, err
+	})
+	if err != nil {
+		return "", fmt.Errorf("cannot catch up to %s (received %s, applied %s): %w", position, orNothing(received), orNothing(applied), err)
+	}
+	return fmt.Sprintf("applied up to %s after %s", position, time.Since(began).Round(time.Millisecond)), nil
+}
+
+func orNothing(text *string) string {
+	if text == nil {
+		return "nothing"
+	}
+	return *text
+}
+
+const conninfo = "primary_conninfo"
+
+// What Found tells of primary_conninfo: where it stood. Its value holds a password, so it is not told; it is in the server's
+// own file all the time, with something behind it that is taken off again.
+const (
+	foundInAuto = "postgresql.auto.conf"
+	foundInFile = "another file"
+)
+
+// stopped is what StopReplication appends to primary_conninfo: of a keyword that comes twice the last one counts, so that the
+// receiver calls itself by the attempt and finds nobody.
+var stopped = regexp.MustCompile(` application_name=watchover_stop_[0-9]+ host=/nonexistent port=1`)
+
+func stopSuffix(token uint64) string {
+	return fmt.Sprintf(" application_name=watchover_stop_%d host=/nonexistent port=1", token)
+}
+
+// conninfoNow is primary_conninfo as it is or will be with the next reload, without what we appended, and whether we had.
+// Hands that died between writing and reloading have left the one behind the other.
+func (p *postgres) conninfoNow(ctx context.Context) (bare string, ours bool, err error) {
+	var now string
+	if err := p.ask(ctx, "SELECT current_setting('"+conninfo+"')", &now); err != nil {
+		return "", false, err
+	}
+	next, ok, err := p.autoConf(ctx, conninfo)
+	if err != nil {
+		return "", false, err
+	}
+	if !ok {
+		next = now
+	}
+	bare = stopped.ReplaceAllString(next, "")
+	if isURL(bare) {
+		return "", false, errors.New("cannot stop its replication: primary_conninfo is a URL; write it with keywords, host=... port=... user=...")
+	}
+	return bare, bare != next || stopped.MatchString(now), nil
+}
+
+func isURL(conninfo string) bool {
+	return strings.HasPrefix(conninfo, "postgres://") || strings.HasPrefix(conninfo, "postgresql://")
+}
+
+func (p *postgres) foundConninfo(ctx context.Context) (string, error) {
+	bare, ours, err := p.conninfoNow(ctx)
+	if err != nil {
+		return "", err
+	}
+	_, auto, err := p.autoConf(ctx, conninfo)
+	if err != nil {
+		return "", err
+	}
+	var elsewhere *string
+	err = p.ask(ctx, `SELECT (SELECT coalesce(setting, '') FROM pg_show_all_file_settings() WHERE name = '`+conninfo+`'
+		AND sourcefile NOT LIKE '%/postgresql.auto.conf' ORDER BY seqno DESC LIMIT 1)`, &elsewhere)
+	// An earlier stop that was never taken back hides the file's value behind the same one.
+	if !auto || ours && elsewhere != nil && *elsewhere == bare {
+		return foundInFile, err
+	}
+	return foundInAuto, err
+}
+
+// StopReplication ends the receiver for good, over a restart too. What it has received stays and is applied.
+func (p *postgres) StopReplication(ctx context.Context) (string, error) {
+	bare, ours, err := p.conninfoNow(ctx)
+	if err != nil {
+		return "", err
+	}
+	if bare == "" {
+		return "it receives from nobody", nil
+	}
+	if !ours {
+		if err := p.act(ctx, "ALTER SYSTEM SET "+conninfo+" = "+literal(bare+stopSuffix(p.token))); err != nil {
+			return "", hide(err)
+		}
+	}
+	if err := p.reload(ctx); err != nil {
+		return "", err
+	}
+	began := time.Now()
+	err = poll(ctx, func() (bool, error) {
+		var streams bool
+		err := p.ask(ctx, "SELECT EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming')", &streams)
+		return !streams, err
+	})
+	if err != nil {
+		return "", fmt.Errorf("the receiver does not end: %w", err)
+	}
+	return fmt.Sprintf("the receiver ended after %s", time.Since(began).Round(time.Millisecond)), nil
+}
+
+// hide drops what a server says of a statement that holds a password.
+func hide(err error) error {
+	var said *serverError
+	if errors.As(err, &said) {
+		return fmt.Errorf("the server refuses to change primary_conninfo (its error code is %s)", said.code)
+	}
+	return err
+}
+
+// ResumeReplication takes off what StopReplication appended.
+func (p *postgres) ResumeReplication(ctx context.Context, found string) (string, error) {
+	bare, ours, err := p.conninfoNow(ctx)
+	if err != nil {
+		return "", err
+	}
+	if !ours {
+		return "nothing was to be put back", nil
+	}
+	if found == "" {
+		if found, err = p.foundConninfo(ctx); err != nil {
+			return "", err
+		}
+	}
+	statement := "ALTER SYSTEM RESET " + conninfo
+	if found == foundInAuto {
+		statement = "ALTER SYSTEM SET " + conninfo + " = " + literal(bare)
+	}
+	if err := p.act(ctx, statement); err != nil {
+		return "", hide(err)
+	}
+	return "", p.reload(ctx)
+}
+
+// Promote ends recovery. The server's own wait looks ten times a second, so the wait is here. A commit of ours, on this disk,
+// proves that it takes writes; then primary_conninfo is as it was, for the day on which it is a replica again.
+func (p *postgres) Promote(ctx context.Context) (string, error) {
+	var recovering bool
+	if err := p.ask(ctx, "SELECT pg_is_in_recovery()", &recovering); err != nil {
+		return "", err
+	}
+	began := time.Now()
+	if recovering {
+		if err := p.act(ctx, "SELECT pg_promote(false)"); err != nil {
+			return "", err
+		}
+		err := poll(ctx, func() (bool, error) {
+			err := p.ask(ctx, "SELECT pg_is_in_recovery()", &recovering)
+			return !recovering, err
+		})
+		if err != nil {
+			return "", fmt.Errorf("recovery does not end: %w", err)
+		}
+	}
+	took := time.Since(began)
+	if err := p.act(ctx, "SELECT pg_logical_emit_message(true, 'watchover', '')"); err != nil {
+		return "", fmt.Errorf("promoted, but it does not take a write: %w", err)
+	}
+	if _, err := p.ResumeReplication(ctx, ""); err != nil {
+		return "", fmt.Errorf("promoted, but primary_conninfo could not be put back: %w", err)
+	}
+	return fmt.Sprintf("recovery ended after %s", took.Round(time.Millisecond)), nil
+}
