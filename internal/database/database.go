@@ -56,7 +56,9 @@ type kind struct {
 
 // kinds is the one table of kinds.
 var kinds = map[string]kind{
+	"mysql":    {check: checkMySQL, open: openMySQL, ping: pingMySQL},
 	"postgres": {check: checkPostgres, open: openPostgres, ping: pingPostgres},
+	"redis":    {check: checkRedis, open: openRedis, ping: pingRedis},
 }
 
 // Check says why a DSN of a kind cannot be used, without repeating it.

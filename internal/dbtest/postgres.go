@@ -132,6 +132,7 @@ func (pair *pairTemplate) make(t TB) {
 
 // Sweep removes what is kept for the next test; TestMain calls it at the end.
 func Sweep() {
+	mariadbTemplate.sweep()
 	if template.dir != "" {
 		_ = os.RemoveAll(template.dir)
 	}
