@@ -38,7 +38,7 @@ type hand struct {
 func newApp(w *world, name string, first bool) *app {
 	a := &app{w: w, name: name, closed: !first && w.script.get("switch") != "none", tokens: map[failover.Part]uint64{}}
 	if w.script.yes("database") {
-		a.db = &database{a: a, id: "db1", primary: first, on: true}
+		a.db = &database{a: a, id: "db1", line: 1, primary: first, on: true}
 		if !first {
 			a.db.from = w.apps[0].db
 		}
@@ -102,6 +102,7 @@ type write struct {
 type database struct {
 	a       *app
 	id      string
+	line    uint64 // timeline: rises with each promotion
 	primary bool
 	frozen  bool
 	on      bool // of a replica: its replication is not stopped
@@ -115,7 +116,7 @@ type database struct {
 // streams reports whether something would arrive now.
 func (d *database) streams() bool {
 	f := d.from
-	return !d.primary && d.on && f != nil && f.primary && f.id == d.id && !d.a.dead && !d.a.hung && !f.a.dead && !f.a.hung &&
+	return !d.primary && d.on && f != nil && f.primary && f.id == d.id && f.line == d.line && !d.a.dead && !d.a.hung && !f.a.dead && !f.a.hung &&
 		d.a.w.bothWays(d.a.name, f.a.name) && d.follows()
 }
 
@@ -167,6 +168,9 @@ func (d *database) receive(n int) {
 // observe is what it says of itself.
 func (d *database) observe() failover.Observation {
 	o := failover.Observation{Role: failover.RolePrimary, ID: d.id, Frozen: d.frozen && d.a.w.script.yes("tells")}
+	if d.a.w.script.yes("timeline") {
+		o.Timeline = d.line
+	}
 	if !d.primary {
 		lag := int64(max(0, d.heard-len(d.log)) * writeBytes)
 		o.Role, o.Streaming, o.LagBytes = failover.RoleReplica, d.live, &lag
@@ -178,6 +182,9 @@ func (d *database) observe() failover.Observation {
 func (d *database) words() string {
 	o := d.observe()
 	text := fmt.Sprintf("%s id=%s", o.Role, o.ID)
+	if o.Timeline != 0 {
+		text += fmt.Sprintf(" timeline=%d", o.Timeline)
+	}
 	if o.Frozen {
 		text += " frozen"
 	}
@@ -204,7 +211,7 @@ func (d *database) take(x *write) {
 
 // rebuild makes it a replica of the database that is the only other primary, with its data.
 func (d *database) rebuild(from *database) {
-	d.primary, d.on, d.from, d.id, d.log = false, true, from, from.id, from.log[:len(from.log):len(from.log)]
+	d.primary, d.on, d.from, d.id, d.line, d.log = false, true, from, from.id, from.line, from.log[:len(from.log):len(from.log)]
 	d.frozen = false
 	d.a.w.restream()
 }

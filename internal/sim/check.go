@@ -223,6 +223,13 @@ func (j *judge) told(p *program) {
 	seen[p.a.name] = sighting{at: j.w.now(), writable: p.a.writable()}
 }
 
+// untold notes that a role program came back with nothing.
+func (j *judge) untold(p *program) {
+	if seen := j.writable[p.n.name]; seen != nil {
+		delete(seen, p.a.name)
+	}
+}
+
 // promotes judges the promotion of a replica: no other database of the group may be known to take writes, and what it
 // does not have is lost.
 func (j *judge) promotes(p *program, w *failover.Switchover) {

@@ -239,8 +239,13 @@ func (n *watcher) beat() {
 		return
 	}
 	b := n.pending()
-	if to == n {
+	empty := len(b.reports) == 0 && b.about == nil && to.life != nil && !to.paused && n.w.reaches(n.name, to.name)
+	switch {
+	case to == n:
 		n.reign.take(n.name, b)
+		return
+	case empty && to.reign != nil && to.reign.opened && n.slow == 0 && to.slow == 0: // that it takes a moment matters to nobody
+		to.reign.take(n.name, b)
 		return
 	}
 	n.send(to, func() {

@@ -67,6 +67,9 @@ func (g *author) settings() {
 	g.setIf(5, "switch", "blind", "none")
 	g.setIf(4, "tokens", "no")
 	g.setIf(5, "tells", "no")
+	if g.s.number("apps") == 2 {
+		g.setIf(4, "timeline", "no")
+	}
 	g.setIf(2, "washes", "switch", "freeze", "both")
 	g.setIf(12, "mode", "observe", "manual")
 	g.setIf(10, "quorum", "3")

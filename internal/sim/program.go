@@ -195,7 +195,10 @@ func (a *app) turn(verb string) (code int, output string) {
 	case "resume":
 		a.db.on = true
 	case "promote":
-		a.db.primary, a.db.on = true, false
+		if !a.db.primary {
+			a.db.primary, a.db.on = true, false
+			a.db.line++
+		}
 	}
 	a.w.restream()
 	return 0, "done"
@@ -217,6 +220,9 @@ func (p *program) kill(why string) {
 func (p *program) leave(r reply) {
 	w := p.n.w
 	p.over = true
+	if p.verb == "role" && (r.err != nil || r.code != 0) {
+		w.log.judge.untold(p)
+	}
 	w.active = slices.DeleteFunc(w.active, func(other *program) bool { return other == p })
 	if p.n.life != p.call.life {
 		w.resume(p.call, r)

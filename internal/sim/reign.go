@@ -89,10 +89,21 @@ func (r *reign) replicate(again bool) {
 		if p == n || !again && n.w.now()-r.inflight[p.name] < heartbeat {
 			continue
 		}
+		if r.upToDate(p) {
+			p.heard, r.acked[p.name] = n.w.now(), n.w.now() // a mere heartbeat, and its answer
+			continue
+		}
 		r.inflight[p.name] = n.w.now()
 		m := appendMessage{term: r.term, leader: n.name, log: n.log[:len(n.log):len(n.log)], commit: n.commit}
 		n.send(p, func() { p.receive(m) })
 	}
+}
+
+// upToDate reports whether a watcher that is reached has nothing to learn.
+func (r *reign) upToDate(p *watcher) bool {
+	n := r.n
+	return p.life != nil && !p.paused && n.slow == 0 && p.slow == 0 && n.w.bothWays(n.name, p.name) && p.term == r.term && p.leader == n.name &&
+		r.match[p.name] == len(n.log) && p.applied == n.applied
 }
 
 func (r *reign) acknowledge(name string, stored int) {

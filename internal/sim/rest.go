@@ -35,7 +35,7 @@ func (w *world) checkLeader() *watcher {
 		}
 	}
 	if leader == nil {
-		w.violate("leader", "nobody leads %s after all faults were over", restFor)
+		w.violate("leader", "nobody leads %s after all faults were over", w.rest())
 		return nil
 	}
 	for _, n := range w.watchers {
@@ -103,6 +103,9 @@ func (w *world) checkOutage(s *failover.State, g *failover.GroupState) {
 func (w *world) bound() time.Duration {
 	return 2*w.script.duration("confirm") + w.script.duration("cooldown") + time.Minute
 }
+
+// rest is how long the world is left alone after its faults are over. Within that everything that can end has to.
+func (w *world) rest() time.Duration { return w.bound() + 30*time.Second }
 
 // readyTarget reports whether the world has an app that could take over, whatever the state thinks.
 func (w *world) readyTarget(g *failover.GroupState) bool {

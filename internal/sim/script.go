@@ -31,6 +31,7 @@ var defaults = map[string]string{
 	"switch":   "checked",   // maintenance: checked, blind (no check), none
 	"tokens":   "yes",       // targets refuse lower tokens
 	"tells":    "yes",       // databases tell that they are frozen
+	"timeline": "yes",       // databases tell their timeline
 	"washes":   "no",        // what a reboot loses: no, switch, freeze, both
 	"mode":     "automatic", // of the policy, as the following
 	"quorum":   "0",

@@ -173,7 +173,7 @@ func appEvent(w *world, args []string) {
 		a.closed = w.script.get("switch") != "none"
 	case "empty":
 		if a.db != nil {
-			a.db.primary, a.db.frozen, a.db.id, a.db.log, a.db.from = true, false, fmt.Sprintf("db%d", w.seq), nil, nil
+			a.db.primary, a.db.frozen, a.db.id, a.db.line, a.db.log, a.db.from = true, false, fmt.Sprintf("db%d", w.seq), 1, nil, nil
 		}
 	case "rebuild":
 		w.rebuildNow(a)

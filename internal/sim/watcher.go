@@ -65,7 +65,6 @@ func (n *watcher) start() {
 	n.bePatient()
 	n.eyes = nil
 	n.aim()
-	n.later(n.w.delay("tick", tickEvery), n.tick)
 }
 
 // die ends the process as a power cut does: what it had not made durable is gone, and its hooks with it.
@@ -138,6 +137,7 @@ func (n *watcher) goOn() {
 	if n.w.now()-n.since > suspicious {
 		n.distrust()
 	}
+	n.later(n.w.delay("tick", tickEvery/10), n.tick)
 	held, inbox := l.held, n.inbox
 	l.held, n.inbox = nil, nil
 	// Whichever goroutine wakes first: hands that were about to act, or the word that another one leads.
@@ -167,7 +167,17 @@ func (n *watcher) tick() {
 		n.campaign(false)
 	}
 	n.beat()
-	n.later(tickEvery, n.tick)
+}
+
+// tick lets every watcher that runs do its round. One that stands still goes on with it later.
+func (w *world) tick() {
+	from := w.roll("tick", len(w.watchers))
+	for i := range w.watchers {
+		if n := w.watchers[(from+i)%len(w.watchers)]; n.life != nil && !n.paused {
+			n.tick()
+		}
+	}
+	w.after(w.delay("round", tickEvery/2)+tickEvery/2, w.tick)
 }
 
 func (n *watcher) bePatient() { n.patient = heartbeat + n.w.delay("patience", heartbeat) }

@@ -11,9 +11,6 @@ import (
 	"time"
 )
 
-// restFor is how long the world is left alone after its faults are over. Within that everything that can end has to.
-const restFor = 4 * time.Minute
-
 // world is one run. All of it belongs to the driver, the goroutine that runs it, but for what mu guards.
 type world struct {
 	script   *Script
@@ -87,7 +84,8 @@ func (w *world) run() {
 	}
 	end := w.script.duration("end")
 	w.at(end, w.heal)
-	w.drive(end + restFor)
+	w.after(w.delay("tick", tickEvery), w.tick)
+	w.drive(end + w.rest())
 	if w.broken == nil {
 		w.checkRest()
 	}
