@@ -244,9 +244,7 @@ func (j *judge) promotes(p *program, w *failover.Switchover) {
 	}
 	var l loss
 	if f := j.w.app(w.From).db; f.id == p.a.db.id {
-		for _, x := range f.log[min(len(p.a.db.log), len(f.log)):] {
-			l.writes = append(l.writes, x)
-		}
+		l.writes = f.log[min(len(p.a.db.log), len(f.log)):]
 	}
 	j.lost[w.ID] = l
 	j.w.tell("  %s is promoted; %d acknowledged writes of %s are not in it", p.a.name, len(l.writes), w.From)

@@ -101,3 +101,18 @@ func undoPath(w *failover.Switchover) string {
 	}
 	return fmt.Sprintf("%s, after %s", why, last)
 }
+
+// table prints the counts, by kind.
+func (t tally) table() string {
+	var b strings.Builder
+	last := ""
+	for _, k := range sortedKeys(t) {
+		kind, name, _ := strings.Cut(k, "  ")
+		if kind != last {
+			fmt.Fprintf(&b, "%s\n", kind)
+			last = kind
+		}
+		fmt.Fprintf(&b, "%10d  %s\n", t[k], name)
+	}
+	return b.String()
+}

@@ -62,12 +62,7 @@ func (w *world) startProgram(c *call) {
 	if changes[p.verb] != "" {
 		w.log.judge.begins(p)
 	}
-	key := p.verb
-	if p.a != nil {
-		key = p.a.name + " " + p.verb
-	} else {
-		key = "hook " + p.verb
-	}
+	key := c.process.Argv[1] + " " + p.verb
 	if list := w.faults[key]; len(list) > 0 {
 		p.does = list[0]
 		if p.does.times--; p.does.times <= 0 {

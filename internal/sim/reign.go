@@ -193,8 +193,8 @@ func (r *reign) open() {
 	}
 	r.opened = true
 	r.openBy = r.n.w.now() + heartbeat
-	for name, h := range r.heard {
-		if h.waiting != nil {
+	for _, name := range sortedKeys(r.heard) {
+		if h := r.heard[name]; h.waiting != nil {
 			r.admit(name, *h.waiting)
 		}
 	}

@@ -6,15 +6,15 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
 var (
-	seeds   = flag.Uint64("seeds", 300, "how many seeds TestSeeds plays")
+	seeds   = flag.Uint64("seeds", 0, "how many seeds TestSeeds plays; 0: a few, for go test")
 	first   = flag.Uint64("first", 1, "the first one")
 	cover   = flag.Bool("rules", false, "print which rules were reached")
 	tellOne = flag.String("tell", "", "TestTell: a script's file whose story is printed, or a seed")
@@ -42,49 +42,85 @@ func report(t *testing.T, s *Script, v *Violation) {
 
 // TestSeeds plays the scripts of many seeds, on all processors.
 func TestSeeds(t *testing.T) {
-	var next, played, simulated, entries, programs atomic.Int64
-	next.Store(int64(*first))
-	var mu sync.Mutex
-	count := tally{}
-	broken := map[uint64]*Violation{}
-	began := time.Now()
+	b := &batch{next: *first, end: *first + *seeds, began: time.Now(), count: tally{}, loud: *seeds > 0}
+	if *seeds == 0 {
+		b.end = *first + fewSeeds
+	}
 	t.Run("workers", func(t *testing.T) {
 		for i := range runtime.GOMAXPROCS(0) {
 			t.Run(fmt.Sprint(i), func(t *testing.T) {
 				t.Parallel()
-				for {
-					seed := uint64(next.Add(1) - 1)
-					if seed >= *first+*seeds || len(broken) > 0 {
-						return
-					}
-					o := play(t, Generate(seed), false)
-					played.Add(1)
-					simulated.Add(int64(o.Stats.Simulated))
-					entries.Add(int64(o.Stats.Entries))
-					programs.Add(int64(o.Stats.Programs))
-					mu.Lock()
-					count.merge(o.Count)
-					if o.Broken != nil {
-						broken[seed] = o.Broken
-					}
-					mu.Unlock()
+				for seed, ok := b.take(); ok; seed, ok = b.take() {
+					b.done(seed, play(t, Generate(seed), false))
 				}
 			})
 		}
 	})
-	minutes := time.Since(began).Minutes()
-	t.Logf("%d seeds, %.0f simulated hours, %d entries, %d programs in %s: %.0f seeds and %.0f simulated hours a minute", played.Load(),
-		time.Duration(simulated.Load()).Hours(), entries.Load(), programs.Load(), time.Since(began).Round(time.Millisecond),
-		float64(played.Load())/minutes, time.Duration(simulated.Load()).Hours()/minutes)
+	b.sum(t)
 	if *cover {
-		for _, k := range sortedKeys(count) {
-			fmt.Printf("%8d  %s\n", count[k], k)
-		}
+		fmt.Print(b.count.table())
 	}
-	for seed, v := range broken {
-		t.Logf("seed %d", seed)
-		report(t, Generate(seed), v)
-		break
+	if b.broken != nil {
+		report(t, Generate(b.seed), b.broken)
+	}
+}
+
+// batch is a number of seeds that several workers play.
+type batch struct {
+	mu        sync.Mutex // guards what follows
+	next, end uint64
+	began     time.Time
+	told      time.Time
+	loud      bool
+	played    int
+	stats     Stats
+	count     tally
+	seed      uint64 // that broke something
+	broken    *Violation
+}
+
+func (b *batch) take() (seed uint64, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.next >= b.end || b.broken != nil {
+		return 0, false
+	}
+	b.next++
+	return b.next - 1, true
+}
+
+func (b *batch) done(seed uint64, o Outcome) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.played++
+	b.stats.Simulated += o.Stats.Simulated
+	b.stats.Entries += o.Stats.Entries
+	b.stats.Programs += o.Stats.Programs
+	b.count.merge(o.Count)
+	if o.Broken != nil && (b.broken == nil || seed < b.seed) {
+		b.seed, b.broken = seed, o.Broken
+	}
+	if now := time.Now(); b.loud && now.Sub(b.told) > time.Minute {
+		if !b.told.IsZero() {
+			fmt.Println(b.line())
+		}
+		b.told = now
+	}
+}
+
+func (b *batch) line() string {
+	took := time.Since(b.began)
+	return fmt.Sprintf("%d seeds, %.0f simulated hours, %d entries, %d programs in %s: %.0f seeds and %.0f simulated hours a minute", b.played,
+		b.stats.Simulated.Hours(), b.stats.Entries, b.stats.Programs, took.Round(time.Second), float64(b.played)/took.Minutes(), b.stats.Simulated.Hours()/took.Minutes())
+}
+
+func (b *batch) sum(t *testing.T) {
+	if b.loud {
+		fmt.Println(b.line())
+	}
+	t.Log(b.line())
+	if b.broken != nil {
+		t.Logf("seed %d breaks a guarantee: go test ./internal/sim -run TestTell -v -tell %d prints it whole", b.seed, b.seed)
 	}
 }
 
@@ -135,19 +171,29 @@ func TestScripts(t *testing.T) {
 // TestReplay plays seeds twice: a script is worth something only if it gives the same run each time.
 func TestReplay(t *testing.T) {
 	differ := 0
-	for seed := uint64(1); seed <= 60; seed++ {
+	for seed := uint64(1); seed <= fewSeeds/5; seed++ {
 		s := Generate(seed)
 		again, err := Parse(s.String())
 		if err != nil {
 			t.Fatal(err)
 		}
-		a, b := play(t, s, false), play(t, again, false)
-		if a.Trace != b.Trace {
-			t.Logf("seed %d: two runs end with different logs: %d and %d entries", seed, a.Stats.Entries, b.Stats.Entries)
+		a, b := play(t, s, true), play(t, again, true)
+		if a.Trace != b.Trace || a.Story != b.Story {
+			t.Logf("seed %d: two runs differ: %s", seed, firstDifference(a.Story, b.Story))
 			differ++
 		}
 	}
 	if differ > 0 {
-		t.Errorf("%d of 60 seeds are not replayed as they were", differ)
+		t.Errorf("%d of %d seeds are not replayed as they were", differ, fewSeeds/5)
 	}
+}
+
+func firstDifference(a, b string) string {
+	x, y := strings.Split(a, "\n"), strings.Split(b, "\n")
+	for i := range min(len(x), len(y)) {
+		if x[i] != y[i] {
+			return fmt.Sprintf("\n%s\n or\n%s", x[i], y[i])
+		}
+	}
+	return fmt.Sprintf("one tells %d lines, the other %d", len(x), len(y))
 }

@@ -203,10 +203,22 @@ func (w *world) rebuildNow(a *app) {
 func setFault(w *world, args []string) {
 	key := args[0] + " " + args[1]
 	times, _ := strconv.Atoi(args[4])
+	if args[2] == "deaf" && !w.readBack(args[1]) {
+		return // exit 0 is to mean done; where nothing can be read back, it is believed
+	}
 	if args[2] == "late" && (!w.script.yes("tokens") || changes[args[1]] == "") {
 		return // what acts late on a target that does not check tokens is not guaranteed anything
 	}
 	w.faults[key] = append(w.faults[key], &fault{kind: args[2], d: durationOf(args[3]), times: max(1, times)})
+}
+
+// readBack reports whether what a verb did is looked at afterwards by something that is sure to tell.
+func (w *world) readBack(verb string) bool {
+	switch verb {
+	case "on", "off":
+		return w.script.get("switch") == "checked"
+	}
+	return verb == "promote" || verb == "stop"
 }
 
 // trap makes a leader crash at a point of its journal.
