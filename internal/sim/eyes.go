@@ -97,7 +97,7 @@ func (e *eye) look() {
 		if answer == answerGood {
 			seen = e.a.db.observe()
 		}
-		e.last, e.at = &seen, time.Now()
+		e.last, e.at = &seen, n.w.moment()
 	}
 	reason := ""
 	if !ok {
@@ -154,7 +154,7 @@ func (n *watcher) beginOutage(app string) {
 	if g == nil || g.Writer != app || !n.failing[group].IsZero() {
 		return
 	}
-	n.failing[group] = time.Now()
+	n.failing[group] = n.w.moment()
 	n.judgeAnew()
 }
 

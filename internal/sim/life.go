@@ -48,6 +48,7 @@ type life struct {
 	boot   uint64
 	runner *switchover.Runner
 	held   []*call // what came while it was paused
+	atRest bool    // its state gives a runner nothing to do
 
 	mu      sync.Mutex // guards what follows
 	dead    bool
@@ -86,12 +87,16 @@ func (l *life) setUp(app string, up bool) {
 	if !up {
 		delete(l.up, app)
 	} else if l.up[app].IsZero() {
-		l.up[app] = time.Now()
+		l.up[app] = l.w.moment()
 	}
 }
 
 // publish shows the process a newer state and lets it react.
 func (l *life) publish(s *failover.State) {
+	if l.n.reign != nil {
+		l.w.meet()
+		l.atRest = atRest(s)
+	}
 	l.mu.Lock()
 	l.state = s
 	close(l.changed)
@@ -100,6 +105,12 @@ func (l *life) publish(s *failover.State) {
 	if l.n.reign != nil {
 		synctest.Wait()
 	}
+}
+
+// atRest reports whether a state gives a runner nothing to do.
+func atRest(s *failover.State) bool {
+	g := s.Groups[group]
+	return g == nil || !g.Switchover.Open() && len(s.Obliged(group)) == 0
 }
 
 func (l *life) kill() {

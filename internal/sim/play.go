@@ -9,7 +9,7 @@ type Outcome struct {
 	Stats  Stats
 	Count  tally
 	Final  string // what the run ended with, apart from numbers and times
-	Trace  string // digest of the whole log
+	Trace  string // digest of the last state, if the story was asked for
 }
 
 // Play runs a script in the bubble that it is called in.
@@ -17,7 +17,11 @@ func Play(s *Script, tell bool) Outcome {
 	w := newWorld(s, tell)
 	w.run()
 	synctest.Wait()
-	return Outcome{Broken: w.broken, Story: w.story.String(), Stats: w.stats, Count: w.log.count, Final: w.final(), Trace: w.log.state().Hash()}
+	o := Outcome{Broken: w.broken, Stats: w.stats, Count: w.log.count, Final: w.final()}
+	if tell {
+		o.Story, o.Trace = w.story.String(), w.log.state().Hash()
+	}
+	return o
 }
 
 func (w *world) final() string { return "" }

@@ -32,6 +32,8 @@ type reign struct {
 	known    bool     // last is in the log or on its way
 	parted   time.Duration
 	alarms   map[string]alarm
+	rung     *failover.State // whose timers alarms has
+	next     time.Duration   // when the first of them runs out
 	quorum   time.Duration // when a majority was last fresh
 	cancel   context.CancelFunc
 	moved    bool // leadership was offered to somebody
@@ -224,6 +226,9 @@ func (r *reign) lead() {
 	r.cancel = cancel
 	r.n.leads = append(r.n.leads, done)
 	l := r.n.life
+	r.n.w.meet()
+	l.atRest = atRest(r.n.state)
+	r.n.w.leads = append(r.n.w.leads, &lead{life: l, done: done})
 	r.n.w.tell("%s leads: its hands may move", r.n.name)
 	go func() {
 		defer close(done)
@@ -245,6 +250,7 @@ func (r *reign) stop() {
 		r.n.w.tell("%s leads no more", r.n.name)
 	}
 	if r.cancel != nil {
+		r.n.w.meet()
 		r.cancel()
 		r.n.w.wake()
 	}
@@ -308,6 +314,10 @@ func (r *reign) sayWhoIsHeard() {
 // ring proposes what has run out, counted from when this leader first saw it.
 func (r *reign) ring() {
 	now := r.n.w.now()
+	if r.rung == r.n.state && now < r.next {
+		return
+	}
+	r.rung, r.next = r.n.state, now+time.Hour
 	old := r.alarms
 	r.alarms = map[string]alarm{}
 	for _, timer := range r.n.state.Timers() {
@@ -321,6 +331,7 @@ func (r *reign) ring() {
 			a.at = now + dueRetry
 		}
 		r.alarms[timer.Key] = a
+		r.next = min(r.next, a.at)
 	}
 }
 

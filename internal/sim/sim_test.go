@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -42,6 +43,7 @@ func report(t *testing.T, s *Script, v *Violation) {
 
 // TestSeeds plays the scripts of many seeds, on all processors.
 func TestSeeds(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(400))
 	b := &batch{next: *first, end: *first + *seeds, began: time.Now(), count: tally{}, loud: *seeds > 0}
 	if *seeds == 0 {
 		b.end = *first + fewSeeds

@@ -40,7 +40,7 @@ type watcher struct {
 	applied int
 	state   *failover.State
 	reign   *reign
-	leads   []chan struct{} // closed when the runner of a term has returned; the last one is the present one's
+	leads   []chan struct{} // closed when the runner of a term has returned; the last one is the newest one's
 	eyes    []*eye
 	failing map[string]time.Time // group: since when its writer fails
 	reports map[string]failover.Report
@@ -73,6 +73,7 @@ func (n *watcher) die() {
 	if l == nil {
 		return
 	}
+	n.w.meet()
 	n.life = nil
 	l.kill()
 	if n.reign != nil {
@@ -183,7 +184,7 @@ func (w *world) tick() {
 func (n *watcher) bePatient() { n.patient = heartbeat + n.w.delay("patience", heartbeat) }
 
 // clock is what the watcher's wall clock shows.
-func (n *watcher) clock() time.Time { return time.Now().Add(n.skew).UTC() }
+func (n *watcher) clock() time.Time { return n.w.moment().Add(n.skew).UTC() }
 
 // jump moves the wall clock. Both the detector and a leader notice.
 func (n *watcher) jump(d time.Duration) {

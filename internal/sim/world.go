@@ -15,6 +15,9 @@ import (
 type world struct {
 	script   *Script
 	began    time.Time
+	ahead    time.Duration // now
+	called   time.Duration // when a runner last wanted something
+	leads    []*lead
 	queue    queue
 	seq      int
 	rolls    map[string]uint64
@@ -93,7 +96,40 @@ func (w *world) run() {
 	w.close()
 }
 
-func (w *world) now() time.Duration { return time.Since(w.began) }
+// now is the driver's time. It may be ahead of the bubble's as long as no goroutine waits for a moment in between; see quiet.
+func (w *world) now() time.Duration { return w.ahead }
+
+func (w *world) moment() time.Time { return w.began.Add(w.ahead) }
+
+// quiet reports whether no runner has anything to do or to wait for, so that the world may go on without it. What a runner
+// waits for by itself when there is nothing to do any more, such as to tell an outcome again, comes within calmAfter.
+func (w *world) quiet() bool {
+	if w.now()-w.called < calmAfter || len(w.active) > 0 {
+		return false
+	}
+	w.leads = slices.DeleteFunc(w.leads, func(l *lead) bool { return isClosed(l.done) })
+	for _, l := range w.leads {
+		if l.life.n.life != l.life || l.life.n.reign == nil || !l.life.atRest {
+			return false
+		}
+	}
+	return true
+}
+
+const calmAfter = 5 * time.Second
+
+// meet lets the bubble's time come up to the driver's, before a runner is told anything.
+func (w *world) meet() {
+	if wait := w.ahead - time.Since(w.began); wait > 0 {
+		time.Sleep(wait)
+	}
+}
+
+// lead is one run of a runner's Lead.
+type lead struct {
+	life *life
+	done chan struct{}
+}
 
 // at plans something. A few nanoseconds that differ keep it apart from whatever else happens then.
 func (w *world) at(when time.Duration, f func()) {
@@ -108,17 +144,27 @@ func (w *world) drive(end time.Duration) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for w.broken == nil {
-		w.settle()
+		if !w.quiet() {
+			w.settle()
+		}
 		if w.broken != nil || len(w.queue) == 0 || w.queue[0].at > end {
 			return
 		}
-		if wait := w.queue[0].at - w.now(); wait > 0 {
+		if w.quiet() {
+			w.ahead = max(w.ahead, w.queue[0].at)
+			heap.Pop(&w.queue).(*plan).f()
+			continue
+		}
+		w.meet()
+		if wait := w.queue[0].at - w.ahead; wait > 0 {
 			timer.Reset(wait)
 			select {
 			case <-timer.C:
 			case <-w.wakeup:
+				w.ahead = max(w.ahead, time.Since(w.began))
 				continue
 			}
+			w.ahead = max(w.ahead, time.Since(w.began))
 		}
 		w.settle()
 		heap.Pop(&w.queue).(*plan).f()
@@ -138,6 +184,7 @@ func (w *world) settle() {
 			return
 		}
 		slices.SortStableFunc(calls, func(a, b *call) int { return cmp.Compare(a.key, b.key) })
+		w.called = w.now()
 		for _, c := range calls {
 			w.take(c)
 		}
