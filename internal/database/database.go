@@ -35,6 +35,9 @@ type Driver interface {
 	StopReplication(context.Context) (output string, err error)
 	ResumeReplication(ctx context.Context, found string) (output string, err error)
 	Promote(context.Context) (output string, err error)
+	// Rehearse looks, changing nothing, whether we may do what the plan needs of this server, and at settings that would make a
+	// step fail. writer: it is the one to be frozen, else the one to be promoted. A finding that is Certain is the server's word.
+	Rehearse(ctx context.Context, writer bool) []failover.Finding
 	TellsFrozen() bool
 	Close()
 }
