@@ -7,7 +7,7 @@ GO ?= go
 VERSION ?= 0.1.0
 LDFLAGS := -s -w -X main.Version=$(VERSION)
 
-.PHONY: help build demo test test-deps test-unit test-databases test-process test-hosts lint bench fuzz fuzz-short clean
+.PHONY: help build demo test test-deps test-unit sim bubble test-databases test-process test-hosts lint bench fuzz fuzz-short clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ demo: build ## three watchers, two apps, one outage, on one screen (ARGS=--once:
 	$(GO) build -trimpath -o bin/ ./examples/demo
 	bin/demo $(ARGS)
 
-test: test-deps test-unit test-databases test-process test-hosts ## everything; installs the Debian packages that are missing
+test: test-deps test-unit sim bubble test-databases test-process test-hosts ## everything; installs the Debian packages that are missing
 
 test-deps: ## what the tests need beside Go: iproute2, iptables, PostgreSQL, MariaDB, Redis (as root or with sudo; asks first on a terminal)
 	@.ci/test-deps
@@ -35,6 +35,15 @@ test-unit: ## all but the tests that start watchers as processes; with the race 
 test-databases: ## real database servers, and watchers that move them
 	$(GO) test -count=1 -timeout 20m -tags servers ./internal/database
 	$(GO) test -count=1 -timeout 20m -tags servers -run '^TestServers' ./internal/proctest
+
+# Without the race detector, which takes five times as long and has its own share in test-unit.
+bubble: export SCHEDULES ?= 700
+bubble: ## whole watchers with real Raft in fake time under faults, about a minute (SCHEDULES=100000: on and on; SEED=N: from there)
+	$(GO) test -count=1 -timeout 0 -v -run '^TestBubbleSchedules$$' ./internal/daemon
+
+SEEDS ?= 4000
+sim: ## the rules and the runner in a simulated world that goes wrong (SEEDS=1000000 FIRST=1; COVER=1: which rules it reached)
+	$(GO) test -C internal/sim -count=1 -timeout 0 -run '^TestSeeds$$' -seeds $(SEEDS) -first $(or $(FIRST),1) $(if $(COVER),-rules)
 
 test-process: ## watchers as real processes: killed, frozen, signalled; and the demo (PROCTEST_POINTS=all: killed at every point)
 	$(GO) test -count=1 -timeout 45m -skip '^TestHosts' ./internal/proctest ./examples/demo

@@ -49,8 +49,7 @@ func comebackRows(s *scene) []row {
 
 // commands are what a newcomer may want to try now, with the real paths and numbers.
 func (st *story) commands() []row {
-	main, standby := st.lab.main(), st.lab.standby()
-	watchover, sampleapp := st.tool("watchover"), st.tool("sampleapp")
+	standby, watchover := st.lab.standby(), st.tool("watchover")
 	first, second := st.lab.watchers[0], st.lab.watchers[1]
 	host, port, _ := strings.Cut(first.DNS, ":")
 	rows := []row{
@@ -68,7 +67,8 @@ func (st *story) commands() []row {
 		command(watchover+" resume "+group, ""),
 		nil,
 		{{plain, "  And back again: first make the old main a replica of standby, then ask for a planned switchover."}},
-		command(fmt.Sprintf("%s db follow --url %s --peer %s", sampleapp, main.URL, standby.URL), ""),
+		command(watchover+" reprotect "+group, ""),
+		command(watchover+" rehearse "+group, "every check of the plan, on every watcher, changing nothing"),
 		command(watchover+" switchover "+group+" --yes", "to main, all eight steps"),
 		command("kill -USR1 "+strconv.Itoa(second.process.pid()), "the same by signal, to "+second.Name+" (not within a minute of the last)"),
 		command("kill -9 "+strconv.Itoa(standby.process.pid()), "or another outage: standby's process"),

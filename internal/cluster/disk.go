@@ -37,8 +37,8 @@ const (
 	trialFile = "trial"
 )
 
-// disk is where raft keeps its log, its term and its vote.
-type disk interface {
+// Disk is where raft keeps its log, its term and its vote.
+type Disk interface {
 	raft.LogStore
 	raft.StableStore
 	io.Closer
@@ -46,7 +46,7 @@ type disk interface {
 
 // store is the disk with an eye on it: it knows since when a write has been running and tells when one has failed.
 type store struct {
-	disk
+	Disk
 	fault chan error  // one slot: the first write that failed or hung
 	born  atomic.Bool // raft runs on it; see SetUint64
 
@@ -55,13 +55,13 @@ type store struct {
 	writes  uint64               // guarded by mu
 }
 
-func newStore(d disk) *store {
-	return &store{disk: d, fault: make(chan error, 1), writing: map[uint64]time.Time{}}
+func newStore(d Disk) *store {
+	return &store{Disk: d, fault: make(chan error, 1), writing: map[uint64]time.Time{}}
 }
 
 // StoreLogs implements raft.LogStore.
 func (s *store) StoreLogs(logs []*raft.Log) error {
-	return s.write(func() error { return s.disk.StoreLogs(logs) })
+	return s.write(func() error { return s.Disk.StoreLogs(logs) })
 }
 
 // StoreLog implements raft.LogStore.
@@ -69,19 +69,19 @@ func (s *store) StoreLog(log *raft.Log) error { return s.StoreLogs([]*raft.Log{l
 
 // DeleteRange implements raft.LogStore.
 func (s *store) DeleteRange(from, to uint64) error {
-	return s.write(func() error { return s.disk.DeleteRange(from, to) })
+	return s.write(func() error { return s.Disk.DeleteRange(from, to) })
 }
 
 // Set implements raft.StableStore.
 func (s *store) Set(key, value []byte) error {
-	return s.write(func() error { return s.disk.Set(key, value) })
+	return s.write(func() error { return s.Disk.Set(key, value) })
 }
 
 // SetUint64 implements raft.StableStore. Raft panics when it cannot keep its term (raft.go, setCurrentTerm), which would
 // take the whole watcher along, name server and all. Its goroutine is ended instead: raft is about to be stopped anyway.
 // The first time is different, for NewRaft keeps the term it has found in its caller's goroutine; see startRaft.
 func (s *store) SetUint64(key []byte, value uint64) error {
-	err := s.write(func() error { return s.disk.SetUint64(key, value) })
+	err := s.write(func() error { return s.Disk.SetUint64(key, value) })
 	if born := s.born.Swap(true); err != nil && born && string(key) == "CurrentTerm" {
 		runtime.Goexit()
 	}

@@ -17,7 +17,7 @@ import (
 
 // brokenDisk fails or hangs when the test wants it to.
 type brokenDisk struct {
-	disk
+	Disk
 	full *atomic.Bool
 	hang *atomic.Pointer[chan struct{}] // writes wait until it is closed; nil: they do not
 }
@@ -26,7 +26,7 @@ func newBrokenDisk() *brokenDisk {
 	return &brokenDisk{full: &atomic.Bool{}, hang: &atomic.Pointer[chan struct{}]{}}
 }
 
-func (b *brokenDisk) around(d disk) disk { return &brokenDisk{disk: d, full: b.full, hang: b.hang} }
+func (b *brokenDisk) around(d Disk) Disk { return &brokenDisk{Disk: d, full: b.full, hang: b.hang} }
 
 func (b *brokenDisk) fault() error {
 	if gate := b.hang.Load(); gate != nil {
@@ -42,14 +42,14 @@ func (b *brokenDisk) StoreLogs(logs []*raft.Log) error {
 	if err := b.fault(); err != nil {
 		return err
 	}
-	return b.disk.StoreLogs(logs)
+	return b.Disk.StoreLogs(logs)
 }
 
 func (b *brokenDisk) SetUint64(key []byte, value uint64) error {
 	if err := b.fault(); err != nil {
 		return err
 	}
-	return b.disk.SetUint64(key, value)
+	return b.Disk.SetUint64(key, value)
 }
 
 // brokenRig is a cluster whose watcher with that name has a disk of the test's.

@@ -2,4 +2,4 @@
 
 package cluster
 
-func faulty(d disk) disk { return d }
+func faulty(d Disk) Disk { return d }

@@ -13,18 +13,18 @@ import (
 const stallFile = "WATCHOVER_TEST_STALL"
 
 // faulty makes the disk hang when a test wants it to.
-func faulty(d disk) disk { return stalling{d} }
+func faulty(d Disk) Disk { return stalling{d} }
 
-type stalling struct{ disk }
+type stalling struct{ Disk }
 
 func (s stalling) StoreLogs(logs []*raft.Log) error {
 	stall()
-	return s.disk.StoreLogs(logs)
+	return s.Disk.StoreLogs(logs)
 }
 
 func (s stalling) SetUint64(key []byte, value uint64) error {
 	stall()
-	return s.disk.SetUint64(key, value)
+	return s.Disk.SetUint64(key, value)
 }
 
 func stall() {

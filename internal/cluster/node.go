@@ -92,9 +92,13 @@ type Options struct {
 	// OnRehearse tries what a group's plan would need on this watcher, changing nothing, until ctx ends at the latest. More than
 	// one call at a time comes; nil: nothing is found.
 	OnRehearse func(ctx context.Context, group string) []failover.Finding
+	// Network is what the watchers talk over; nil: TCP. OpenDisk opens what raft keeps its log, term and vote on; nil: a file in
+	// DataDir. A simulation gives both.
+	Network  Network
+	OpenDisk func(path string) (Disk, error)
 
 	listener    net.Listener    // instead of Listen
-	disk        func(disk) disk // puts a disk with faults in the place of the real one
+	disk        func(Disk) Disk // puts a disk with faults in the place of the real one
 	haltMembers *atomic.Bool    // in tests: the leader leaves raft's configuration as it is
 }
 
@@ -227,6 +231,12 @@ func (o *Options) check() error {
 	if o.Timing.CommitTimeout == 0 {
 		o.Timing.CommitTimeout = LAN.CommitTimeout
 	}
+	if o.Network == nil {
+		o.Network = &tcp{}
+	}
+	if o.OpenDisk == nil {
+		o.OpenDisk = openFile
+	}
 	var own bool
 	for _, p := range o.Peers {
 		own = own || p.Name == o.Name
@@ -244,7 +254,7 @@ func (o *Options) check() error {
 }
 
 // onDisk is the disk that the log is kept on.
-func (o *Options) onDisk(d disk) disk {
+func (o *Options) onDisk(d Disk) Disk {
 	if o.disk != nil {
 		return o.disk(d)
 	}

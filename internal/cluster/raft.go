@@ -28,17 +28,22 @@ const (
 // raftTermKey is where hashicorp/raft keeps the current term in its stable store (raft.go, keyCurrentTerm).
 var raftTermKey = []byte("CurrentTerm")
 
-func (n *Node) openStores() error {
-	path := filepath.Join(n.o.DataDir, logFile)
-	bolt, err := raftboltdb.New(raftboltdb.Options{
+// openFile is the disk of all watchers but simulated ones.
+func openFile(path string) (Disk, error) {
+	return raftboltdb.New(raftboltdb.Options{
 		Path:                    path,
 		BoltOptions:             &bbolt.Options{Timeout: time.Second, NoFreelistSync: true},
 		MsgpackUseNewTimeFormat: true,
 	})
+}
+
+func (n *Node) openStores() error {
+	path := filepath.Join(n.o.DataDir, logFile)
+	d, err := n.o.OpenDisk(path)
 	if err != nil {
 		return fmt.Errorf("cannot open log %q: %w", path, err)
 	}
-	n.store = newStore(n.o.onDisk(bolt))
+	n.store = newStore(n.o.onDisk(d))
 	n.snaps, err = raft.NewFileSnapshotStoreWithLogger(n.o.DataDir, snapshotsKept, n.raftLogger())
 	if err != nil {
 		n.closeStores()

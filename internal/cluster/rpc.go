@@ -261,6 +261,9 @@ func (p *peer) connect(ctx context.Context, address string) (*conn, error) {
 // would be lost, and nobody could say whether it was acted on. It looks at the TCP connection, below TLS: nothing comes
 // there between requests, since the other end sends no session tickets and no farewell.
 func alive(c *conn) bool {
+	if a, ok := c.Conn.(interface{ Alive() bool }); ok {
+		return a.Alive()
+	}
 	s, ok := c.Conn.(syscall.Conn)
 	if !ok {
 		return false

@@ -124,11 +124,27 @@ func (c *conn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
+// Network is what the watchers talk over. Its connections keep to their deadlines, and may tell with a method Alive() bool
+// whether an idle one can still be used.
+type Network interface {
+	Listen(address string) (net.Listener, error)
+	Dial(ctx context.Context, address string) (net.Conn, error)
+}
+
+// tcp is the network of all watchers but simulated ones.
+type tcp struct{ dialer net.Dialer }
+
+func (*tcp) Listen(address string) (net.Listener, error) { return net.Listen("tcp", address) }
+
+func (t *tcp) Dial(ctx context.Context, address string) (net.Conn, error) {
+	return t.dialer.DialContext(ctx, "tcp", address)
+}
+
 func (n *Node) listen() error {
 	ln := n.o.listener
 	if ln == nil {
 		var err error
-		if ln, err = net.Listen("tcp", n.o.Listen); err != nil {
+		if ln, err = n.o.Network.Listen(n.o.Listen); err != nil {
 			return fmt.Errorf("cannot listen for the other watchers: %w", err)
 		}
 	}
@@ -299,8 +315,7 @@ func (g *gate) dial(ctx context.Context, name, address, kind string) (*conn, err
 			return nil, err
 		}
 	}
-	var d net.Dialer
-	raw, err := d.DialContext(ctx, "tcp", address)
+	raw, err := g.n.o.Network.Dial(ctx, address)
 	if err != nil {
 		return nil, err
 	}

@@ -21,21 +21,24 @@ func (v value) database() *failover.Database {
 		return nil
 	}
 	name, ok := kind.text(maxText)
-	switch {
-	case !ok:
+	if !ok {
 		return nil
-	case name == "exec":
-		db := &failover.Database{Kind: name, Exec: m.databaseExec()}
-		m.done()
-		return db
-	case slices.Contains(serverKinds, name):
-		db := &failover.Database{Kind: name}
-		m.server(name, &db.DSN, &db.PasswordFile, &db.CAFile)
-		m.done()
-		return db
 	}
-	kind.fault("%s", notOneOf(name, databaseKinds))
-	return nil
+	db := &failover.Database{Kind: name}
+	switch {
+	case name == "exec":
+		db.Exec = m.databaseExec()
+	case slices.Contains(serverKinds, name):
+		m.server(name, &db.DSN, &db.PasswordFile, &db.CAFile)
+	default:
+		kind.fault("%s", notOneOf(name, databaseKinds))
+		return nil
+	}
+	if v, ok := m.get("reprotect"); ok {
+		db.Reprotect = v.argv()
+	}
+	m.done()
+	return db
 }
 
 // server reads how a database server is reached.

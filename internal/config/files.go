@@ -48,6 +48,7 @@ func (w *fileWalk) app(a failover.App) {
 	}
 	if d := a.Database; d != nil {
 		w.file(d.PasswordFile)
+		w.program(d.Reprotect)
 		w.file(d.CAFile)
 		if e := d.Exec; e != nil {
 			for _, argv := range [][]string{

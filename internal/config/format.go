@@ -120,7 +120,7 @@ func databaseNode(d *failover.Database) *yaml.Node {
 		b.texts("role", e.Role).texts("freeze", e.Freeze).texts("unfreeze", e.Unfreeze).texts("catch_up", e.CatchUp).
 			texts("stop_replication", e.StopReplication).texts("resume_replication", e.ResumeReplication).texts("promote", e.Promote)
 	}
-	return b.Node
+	return b.texts("reprotect", d.Reprotect).Node
 }
 
 func probeNodes(probes []failover.Probe) []*yaml.Node {

@@ -32,6 +32,16 @@ type Options struct {
 	Version    string
 	Log        zerolog.Logger
 	Manager    Manager // nil: there is none
+
+	outside *outside // in a simulation, what takes the place of sockets, disks and programs
+}
+
+// outside is the world that a simulated watcher lives in, which has neither a control socket nor http.
+type outside struct {
+	network cluster.Network
+	disk    func(path string) (cluster.Disk, error)
+	program switchover.Program
+	probe   probe.ExecFunc
 }
 
 // Daemon is one watcher.
@@ -67,6 +77,10 @@ func New(o Options) (*Daemon, error) {
 	if err != nil {
 		return nil, err
 	}
+	return newDaemon(o, file)
+}
+
+func newDaemon(o Options, file *config.File) (*Daemon, error) {
 	d := &Daemon{o: o, log: o.Log.With().Str("watcher", file.Watcher.Name).Logger(), start: time.Now(), file: file, base: file}
 	if err := d.build(file); err != nil {
 		return nil, errors.Join(err, d.release())
@@ -102,10 +116,13 @@ func (d *Daemon) build(f *config.File) error {
 	if d.node, err = cluster.Open(d.clusterOptions(f, registry)); err != nil {
 		return err
 	}
-	if d.dns, err = nameserver.New(nameserver.Options{Listen: f.Watcher.DNSListen, Log: d.part("nameserver"), Registerer: registry, Isolation: d.node.Isolation}); err != nil {
+	if d.dns, err = nameserver.New(nameserver.Options{Listen: f.Watcher.DNSListen, Log: d.part("nameserver"), Registerer: registry, Isolation: d.node.Isolation, Deaf: d.o.outside != nil}); err != nil {
 		return err
 	}
 	d.voice = newVoice(d.dns, f.Watcher.DataDir, d.node.Current(), d.part("nameserver"))
+	if d.o.outside != nil {
+		return nil
+	}
 	if d.control, err = control.Listen(control.Options{Path: f.Watcher.Socket, Group: f.Watcher.SocketGroup, Operators: f.Watcher.Operators, Backend: backend{d}, Policy: PolicyText{}, Snapshots: snapshots{}, Log: d.part("control")}); err != nil {
 		return err
 	}
@@ -127,6 +144,9 @@ func (d *Daemon) clusterOptions(f *config.File, registry prometheus.Registerer) 
 		Bootstrap:   func() failover.Policy { return d.configured().Policy },
 		Timing: cluster.Timing{Heartbeat: f.Cluster.Timing.Heartbeat, Election: f.Cluster.Timing.Election,
 			Lease: f.Cluster.Timing.Lease, CommitTimeout: f.Cluster.Timing.Commit},
+	}
+	if w := d.o.outside; w != nil {
+		o.Network, o.OpenDisk = w.network, w.disk
 	}
 	for _, name := range sortedKeys(f.Cluster.Watchers) {
 		m := f.Cluster.Watchers[name]
@@ -225,7 +245,9 @@ func (d *Daemon) Run(ctx context.Context) error {
 	parts.add("observer", func(ctx context.Context) error { d.observer.Follow(ctx, d.node); return nil })
 	parts.add("cluster", d.node.Run)
 	parts.add("rehearsals", d.stage.run)
-	parts.add("socket", d.control.Serve)
+	if d.control != nil {
+		parts.add("socket", d.control.Serve)
+	}
 	if d.web != nil {
 		parts.add("http", d.web.Serve)
 	}
@@ -276,6 +298,9 @@ func (d *Daemon) configured() *config.File {
 
 // program runs an action, hook or database program under the guard.
 func (d *Daemon) program(ctx context.Context, p switchover.Process) ([]byte, int, error) {
+	if d.o.outside != nil {
+		return d.o.outside.program(ctx, p)
+	}
 	r, err := d.guard.Run(ctx, guard.Command{Argv: p.Argv, Env: p.Env, Dir: p.Dir, Stdin: p.Stdin})
 	return r.Output, r.ExitCode, err
 }
@@ -288,6 +313,9 @@ func (d *Daemon) pagerProgram(ctx context.Context, p notify.Process) ([]byte, in
 
 // probeProgram runs an exec probe under a guard of its own kind.
 func (d *Daemon) probeProgram(ctx context.Context, argv, env []string) ([]byte, int, error) {
+	if d.o.outside != nil {
+		return d.o.outside.probe(ctx, argv, env)
+	}
 	f := d.configured()
 	argv = append([]string{config.Resolve(f.Dir, argv[0])}, argv[1:]...)
 	env = append([]string{"PATH=" + os.Getenv("PATH"), "LANG=" + os.Getenv("LANG")}, env...)

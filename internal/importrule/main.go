@@ -1,6 +1,6 @@
 // Command importrule fails when a package of this module imports what the architecture forbids: the rules in
-// pkg/failover import only the standard library; packages in internal/ do not import one another, only daemon brings
-// them together; pkg/ imports nothing of internal/.
+// pkg/failover import only the standard library; packages in internal/ do not import one another, only daemon (and
+// the simulator) brings them together; pkg/ imports nothing of internal/.
 package main
 
 import (
@@ -76,11 +76,15 @@ func forbidden(from, to string, own, external bool) string {
 		return "the rules import only the standard library"
 	case strings.HasPrefix(from, "pkg/") && own && !strings.HasPrefix(to, "pkg/"):
 		return "what others may import imports nothing of ours but pkg/"
-	case strings.HasPrefix(from, "internal/") && from != "internal/daemon" && own && strings.HasPrefix(to, "internal/") && room(from) != room(to):
+	case strings.HasPrefix(from, "internal/") && !joins(from) && own && strings.HasPrefix(to, "internal/") && room(from) != room(to):
 		return "packages in internal/ do not import one another; daemon brings them together"
 	}
 	return ""
 }
+
+// joins reports whether a package may bring others of internal/ together: the daemon, and the simulator, which plays with
+// the parts that need no sockets and files.
+func joins(from string) bool { return from == "internal/daemon" || from == "internal/sim" }
 
 // room is the part of the path that names what belongs together: internal/control for internal/control/controltest.
 func room(path string) string {

@@ -41,6 +41,7 @@ type Options struct {
 	Registerer prometheus.Registerer // nil: metrics are counted but not shown
 	Isolation  Isolation             // nil: never isolated
 	Limits     Limits
+	Deaf       bool // binds nothing: a simulation has no sockets and uses Ask
 }
 
 // Limits bounds what clients can take of a watcher. Zero values mean the defaults.
@@ -97,7 +98,9 @@ type Server struct {
 // New binds all addresses. An error names the address that could not be bound; then none stays bound. Until Publish is
 // called the server answers SERVFAIL. Call Run, or Close if it is not to run.
 func New(opts Options) (*Server, error) {
-	if len(opts.Listen) == 0 {
+	if opts.Deaf {
+		opts.Listen = nil
+	} else if len(opts.Listen) == 0 {
 		return nil, errors.New("cannot start name server: no address to listen on")
 	}
 	m, err := newMetrics(opts.Registerer)

@@ -32,6 +32,9 @@ var (
 	edeIsolated = &extended{dns.ExtendedErrorCodeNotReady, "no contact with a quorum of watchers for too long"}
 )
 
+// Ask is what the server answers to a query over TCP; nil: nothing. It needs no socket.
+func (s *Server) Ask(query []byte) []byte { return s.respond(nil, query, tcp) }
+
 // respond appends the response to packet to dst. It appends nothing if there must be none. A panic in here costs this
 // one answer, never the daemon: the others are still right, and failover does not depend on DNS.
 func (s *Server) respond(dst, packet []byte, via transport) (response []byte) {

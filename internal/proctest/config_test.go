@@ -82,8 +82,11 @@ func (c *cluster) appConfig(app string) string {
           off:   %[7]s
           check: {http: {url: "%[5]s/maintenance"}}
         database:
-          kind: exec
 `, app, addresses[app], c.appAddress(app), probe, web, c.turn("PUT", web), c.turn("DELETE", web))
+	if server := c.settings.databases[app]; server != "" {
+		return text + server
+	}
+	text += "          kind: exec\n"
 	for _, verb := range []string{"role", "freeze", "unfreeze", "catch-up", "stop-replication", "resume-replication", "promote"} {
 		if c.lab != nil {
 			text += fmt.Sprintf("          %s: [%s, db-at, %q, %s]\n", strings.ReplaceAll(verb, "-", "_"), stageBinary, c.databaseAddress(app), verb)

@@ -40,6 +40,7 @@ type settings struct {
 	stall     map[string]string // by watcher: a file as long as which exists its disk hangs; of the crash binary
 	dataDir   map[string]string // by watcher, if not beside its file
 	timing    string            // default a quarter of a second
+	databases map[string]string // by app: the lines below database, if it is a real server
 	hosts     bool              // a host for each watcher and each app, instead of ports of this machine
 }
 

@@ -17,6 +17,9 @@ var (
 	stageBinary   string
 )
 
+// sweep removes what real servers' tests keep between one another.
+var sweep = func() {}
+
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
@@ -49,5 +52,6 @@ func testMain(m *testing.M) int {
 			return 1
 		}
 	}
+	defer sweep()
 	return m.Run()
 }

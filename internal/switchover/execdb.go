@@ -67,6 +67,12 @@ func readWord(o *failover.Observation, word string) error {
 		o.Streaming = true
 	case "id":
 		o.ID = value
+	case "timeline":
+		n, err := strconv.ParseUint(value, 10, 64)
+		if err != nil || n == 0 {
+			return fmt.Errorf("the role program printed %.40q; timeline is a whole number above 0", word)
+		}
+		o.Timeline = n
 	case "lag_bytes":
 		n, err := strconv.ParseInt(value, 10, 64)
 		if err != nil || n < 0 {
@@ -80,7 +86,7 @@ func readWord(o *failover.Observation, word string) error {
 		}
 		o.LagSeconds = &x
 	default:
-		return fmt.Errorf("the role program printed %.40q; the words are frozen, streaming, lag_bytes=N, lag_seconds=X, id=TEXT", word)
+		return fmt.Errorf("the role program printed %.40q; the words are frozen, streaming, lag_bytes=N, lag_seconds=X, id=TEXT, timeline=N", word)
 	}
 	return nil
 }

@@ -57,8 +57,13 @@ func (d *fakeServer) note(format string, args ...any) {
 func (d *fakeServer) Found(_ context.Context, step failover.StepName) (string, error) {
 	return "before " + string(step), d.s.blind
 }
-func (d *fakeServer) Position(context.Context) (string, error) { return d.s.position, d.s.writer }
-func (d *fakeServer) TellsFrozen() bool                        { return true }
+func (d *fakeServer) Position(context.Context) (string, error) {
+	if d.id.token == 0 {
+		return "", errors.New("not begun") // it writes a record of its own
+	}
+	return d.s.position, d.s.writer
+}
+func (d *fakeServer) TellsFrozen() bool { return true }
 func (d *fakeServer) Freeze(ctx context.Context) (string, error) {
 	d.note("freeze")
 	return d.execDatabase.Freeze(ctx)

@@ -240,6 +240,7 @@ func (a *attempt) positionNow(ctx context.Context) (string, error) {
 	if o, err := from.Observe(short); err != nil || o.Role != failover.RolePrimary {
 		return "", nil
 	}
+	from.Begin(a.id.token)
 	d := position(short, from, deed{})
 	if d.err != nil && short.Err() != nil {
 		return "", nil

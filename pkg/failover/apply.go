@@ -206,9 +206,10 @@ func (a *AppState) noteFrozen(o *Observation) {
 }
 
 // rememberWho carries over to which database cluster and timeline a database belongs when it does not tell any more: in
-// an outage that is what a target is measured against.
+// an outage that is what a target is measured against. A watcher goes on telling the cluster that it knows, without the
+// timeline.
 func (o *Observation) rememberWho(old *Observation) *Observation {
-	if old == nil || old.ID == "" && old.Timeline == 0 || o != nil && (o.ID != "" || o.Timeline != 0) {
+	if old == nil || old.ID == "" && old.Timeline == 0 || o != nil && (o.Timeline != 0 || o.ID != "" && o.ID != old.ID) {
 		return o
 	}
 	n := Observation{Role: RoleUnknown}

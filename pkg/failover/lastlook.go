@@ -15,7 +15,7 @@ func (s *State) lastLook(g *GroupState, w *Switchover, st *Start) (Result, bool)
 		return Result{}, true
 	}
 	answers := st.From != nil && st.From.Role != RoleUnknown
-	believed := freeze.State == StepDone && freeze.Untold && !g.Apps[w.From].TellsFrozen
+	believed := g.Apps[w.From].believedFrozen(freeze)
 	writable := answers && st.From.Role == RolePrimary && !st.From.Frozen && !believed
 	third := s.writableBeside(g, &w.Policy, w.From, w.To)
 	switch {
@@ -37,6 +37,13 @@ func (s *State) lastLook(g *GroupState, w *Switchover, st *Start) (Result, bool)
 		return s.holdBack(g, w, fmt.Sprintf("the database of %s is a writable primary too", third))
 	}
 	return Result{}, true
+}
+
+// believedFrozen reports whether a database that never tells it is taken to be frozen: by the step, or by the keeper of
+// its mark, who freezes it again whenever it has not answered for a while.
+func (a *AppState) believedFrozen(freeze *Step) bool {
+	kept := a.Mark != nil && a.Mark.Kept[PartDatabase] > 0
+	return !a.TellsFrozen && (freeze.State == StepDone && freeze.Untold || kept)
 }
 
 // fenceFirst keeps a promotion that is tried again from making a second writable database, when the old one has come back

@@ -382,6 +382,8 @@ func TestWritersIdentityOutlivesItsSilence(t *testing.T) {
 		"silent":          {nil, known, "db1", 3, RoleUnknown},
 		"role unknown":    {&Observation{Role: RoleUnknown}, known, "db1", 3, RoleUnknown},
 		"another one now": {&Observation{Role: RolePrimary, ID: "db2", Timeline: 1}, known, "db2", 1, RolePrimary},
+		"cluster known":   {&Observation{Role: RoleUnknown, ID: "db1"}, known, "db1", 3, RoleUnknown},
+		"another cluster": {&Observation{Role: RoleUnknown, ID: "db2"}, known, "db2", 0, RoleUnknown},
 		"only timeline":   {&Observation{Role: RolePrimary, Timeline: 4}, known, "", 4, RolePrimary},
 		"never known":     {&Observation{Role: RolePrimary}, nil, "", 0, RolePrimary},
 	} {

@@ -1,0 +1,301 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// site is one app with its database, as it really is. Its programs are asked and told things by the watchers; time and
+// faults do the rest.
+type site struct {
+	up          bool // the app answers its probes
+	database    bool // the database answers
+	hangs       bool // nothing answers, nothing refuses
+	maintenance bool
+	frozen      bool
+	primary     bool
+	stopped     bool            // its replication
+	behindCut   map[string]bool // watchers that cannot reach it
+	slow        time.Duration   // what every program takes longer
+	broken      bool            // what changes something exits 3: half of the time after it has done it
+	openSince   time.Time       // when its database last became a primary that takes writes and answers; zero: it is none
+
+	tokens  map[string]uint64    // highest that app and database were touched with
+	looked  map[string]time.Time // when a watcher last finished to ask for its role, and was told
+	failed  map[string]time.Time // when a watcher's probe last failed
+	changed time.Time            // by a fault: what a watcher has just seen may be over
+}
+
+// town is the apps of a bubble and the judge of what is done to them.
+type town struct {
+	w        *bubble
+	database bool
+
+	mu    sync.Mutex // guards what follows
+	rng   *rand.Rand
+	sites map[string]*site
+	hands map[uint64]*being // who acts with a token
+	acts  int
+	trap  ambush
+}
+
+// ambush is what befalls the watcher that acts next but so many.
+type ambush struct {
+	what string // crash, isolate; empty: nothing
+	acts int
+}
+
+func newTown(w *bubble, apps []string, database bool, rng *rand.Rand) *town {
+	t := &town{w: w, database: database, rng: rng, sites: map[string]*site{}, hands: map[uint64]*being{}}
+	for i, name := range apps {
+		s := &site{up: true, database: true, maintenance: i > 0, primary: i == 0, tokens: map[string]uint64{}, behindCut: map[string]bool{}, looked: map[string]time.Time{}, failed: map[string]time.Time{}}
+		t.sites[name] = s
+		s.settle()
+	}
+	return t
+}
+
+// settle notes whether the database takes writes now.
+func (s *site) settle() {
+	switch writable := s.primary && !s.frozen && s.database; {
+	case !writable:
+		s.openSince = time.Time{}
+	case s.openSince.IsZero():
+		s.openSince = time.Now()
+	}
+}
+
+// change is a fault or a repair.
+func (t *town) change(app string, do func(*site)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.sites[app]
+	do(s)
+	s.changed = time.Now()
+	s.settle()
+}
+
+// is is an app as it is, without what the watchers have seen of it.
+func (t *town) is(app string) site {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := *t.sites[app]
+	s.tokens, s.behindCut, s.looked, s.failed = nil, nil, nil, nil
+	return s
+}
+
+// failedAt is when a watcher's probe of an app last failed.
+func (t *town) failedAt(app, watcher string) time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.sites[app].failed[watcher]
+}
+
+var errKilled = errors.New("killed with its watcher")
+
+// run runs a program of a watcher's life: [path, app, verb].
+func (t *town) run(ctx context.Context, by *being, argv, env []string) ([]byte, int, error) {
+	app, verb := argv[1], argv[2]
+	t.mu.Lock()
+	s := t.sites[app]
+	wait := s.slow + time.Duration(1+t.rng.IntN(40))*time.Millisecond
+	t.mu.Unlock()
+	err := t.pass(ctx, by, wait)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err == nil && (s.hangs || s.behindCut[by.name]) {
+		t.mu.Unlock()
+		err = t.pass(ctx, by, time.Hour)
+		t.mu.Lock()
+	}
+	probing := verb == "probe"
+	if err != nil {
+		// Whoever is killed in the middle may have come to its end.
+		changes := slices.Contains(ofApp, verb) && s.up || slices.Contains(ofDatabase, verb) && s.database
+		if changes && !s.hangs && !s.behindCut[by.name] && t.rng.IntN(2) == 0 {
+			t.take(by, app, verb, env)
+		}
+		if probing {
+			s.failed[by.name] = time.Now()
+		}
+		return nil, -1, err
+	}
+	if probing {
+		if !s.up {
+			s.failed[by.name] = time.Now()
+			return []byte("connection refused\n"), 1, nil
+		}
+		return nil, 0, nil
+	}
+	return t.serve(by, s, app, verb, env)
+}
+
+// pass waits; the watcher's death or the deadline end it.
+func (t *town) pass(ctx context.Context, by *being, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return by.hands.Err()
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-by.hands.Done():
+		return errKilled
+	}
+}
+
+// serve answers a program that is not a probe. The caller holds mu.
+func (t *town) serve(by *being, s *site, app, verb string, env []string) ([]byte, int, error) {
+	aboutDatabase := verb == "role" || slices.Contains(ofDatabase, verb)
+	switch {
+	case aboutDatabase && !s.database, !aboutDatabase && !s.up:
+		return []byte("connection refused\n"), 2, nil
+	case verb == "check" && s.maintenance:
+		return nil, 0, nil
+	case verb == "check":
+		return nil, 1, nil
+	case verb == "role":
+		s.looked[by.name] = time.Now()
+		return []byte(t.role(s)), 0, nil
+	case s.broken && t.rng.IntN(2) == 0:
+		return []byte("broken\n"), 3, nil
+	}
+	t.take(by, app, verb, env)
+	if s.broken {
+		return []byte("broken after it was done\n"), 3, nil
+	}
+	return nil, 0, nil
+}
+
+// role is what the database tells of itself. The caller holds mu.
+func (t *town) role(s *site) string {
+	text := "replica id=db1 lag_bytes=0"
+	if s.primary {
+		text = "primary id=db1"
+	}
+	if s.frozen {
+		text += " frozen"
+	}
+	if !s.primary && !s.stopped && t.writerAnswers() {
+		text += " streaming"
+	}
+	return text
+}
+
+// writerAnswers reports whether some primary sends its replicas anything. The caller holds mu.
+func (t *town) writerAnswers() bool {
+	for _, s := range t.sites {
+		if s.primary && s.database && !s.hangs {
+			return true
+		}
+	}
+	return false
+}
+
+// ofDatabase and ofApp are the verbs that change something.
+var (
+	ofDatabase = []string{"freeze", "unfreeze", "catch_up", "stop", "resume", "promote"}
+	ofApp      = []string{"on", "off"}
+)
+
+func variable(env []string, name string) string {
+	for _, pair := range env {
+		if value, ok := strings.CutPrefix(pair, "WATCHOVER_"+name+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+func token(env []string) uint64 {
+	n, _ := strconv.ParseUint(variable(env, "TOKEN"), 10, 64)
+	return n
+}
+
+// take lets a verb take effect, after it was judged. The caller holds mu.
+func (t *town) take(by *being, app, verb string, env []string) {
+	s := t.sites[app]
+	t.acts++
+	t.w.tell("%s acts: %s %s, token %d", by.name, app, verb, token(env))
+	t.judge(by, app, verb, env)
+	t.spring(by)
+	switch verb {
+	case "on":
+		s.maintenance = true
+	case "off":
+		s.maintenance = false
+	case "freeze":
+		s.frozen = true
+	case "unfreeze":
+		s.frozen = false
+	case "stop":
+		s.stopped = true
+	case "resume":
+		s.stopped = false
+	case "promote":
+		s.primary, s.stopped = true, false
+	}
+	s.settle()
+}
+
+// spring lets an ambush befall who acts. The caller holds mu.
+func (t *town) spring(by *being) {
+	if t.trap.acts--; t.trap.what == "" || t.trap.acts > 0 {
+		return
+	}
+	what := t.trap.what
+	t.trap.what = ""
+	t.w.tell("> %s befalls %s", what, by.name)
+	t.w.happen([]string{what, by.name})
+}
+
+// judge checks what is done to an app against guarantees 3 and 5. The caller holds mu.
+func (t *town) judge(by *being, app, verb string, env []string) {
+	s, n := t.sites[app], token(env)
+	part := "database"
+	if !slices.Contains(ofDatabase, verb) {
+		part = "app"
+	}
+	what := fmt.Sprintf("%s %s with token %d by %s", app, verb, n, by.name)
+	if why := t.w.unjournaled(by, n, app, env); why != "" {
+		t.w.fault("guarantee 3: %s: %s", what, why)
+	}
+	if n < s.tokens[part] {
+		t.w.fault("guarantee 3: %s after one with token %d", what, s.tokens[part])
+	}
+	s.tokens[part] = max(s.tokens[part], n)
+	if other := t.hands[n]; other != nil && other != by {
+		t.w.fault("guarantee 3: %s, which %s has acted with", what, other.name)
+	}
+	t.hands[n] = by
+	for name, other := range t.sites {
+		if name == app {
+			continue
+		}
+		switch {
+		case verb == "promote" && !s.primary && t.wasToldOpen(by, other):
+			t.w.fault("guarantee 5: %s while the database of %s answers and takes writes since %s", what, name, t.w.at(other.openSince))
+		case verb == "unfreeze" && s.primary && !other.openSince.IsZero() && t.reached(by, other):
+			t.w.fault("guarantee 5: %s while the database of %s takes writes", what, name)
+		case verb == "off" && t.database && !other.maintenance && other.up && t.reached(by, other):
+			t.w.fault("guarantee 5: %s while %s is out of maintenance", what, name)
+		}
+	}
+}
+
+// reached reports whether a watcher has been able to reach an app for a while, so that it must know how it is.
+func (t *town) reached(by *being, s *site) bool {
+	return !s.hangs && !s.behindCut[by.name] && time.Since(s.changed) > 40*time.Second
+}
+
+// wasToldOpen reports whether a watcher has been told that a database takes writes, and nothing has happened to it since.
+func (t *town) wasToldOpen(by *being, s *site) bool {
+	return !s.openSince.IsZero() && t.reached(by, s) && !s.looked[by.name].Before(s.openSince)
+}

@@ -1,0 +1,120 @@
+package daemon
+
+import (
+	"fmt"
+	"os"
+	"runtime/debug"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/rs/zerolog"
+)
+
+// schedules is how many schedules a run of the tests plays by itself; SCHEDULES in the environment asks for another number, and
+// `make bubble` does.
+const schedules = 60 / raceFactor
+
+// playPlan plays a schedule in a bubble of its own and returns the bubble as it was left.
+func playPlan(t *testing.T, p *plan) *bubble {
+	var w *bubble
+	base := bubbleDir(t)
+	defer os.RemoveAll(base)
+	synctest.Test(t, func(t *testing.T) {
+		var err error
+		if w, err = newBubble(p, base); err != nil {
+			t.Fatal(err)
+		}
+		if os.Getenv("BUBBLE_LOG") != "" {
+			w.log = zerolog.SyncWriter(os.Stderr)
+		}
+		w.play()
+	})
+	return w
+}
+
+// bubbleDir is where the watchers keep their small files: in memory where that can be had.
+func bubbleDir(t *testing.T) string {
+	for _, parent := range []string{"/dev/shm", ""} {
+		if dir, err := os.MkdirTemp(parent, "watchover-bubble-"); err == nil {
+			return dir
+		}
+	}
+	t.Fatal("cannot make a directory")
+	return ""
+}
+
+func (w *bubble) report() string {
+	return fmt.Sprintf("%s\n\nThe schedule, to be played again with SCRIPT=FILE:\n\n%s\nThe story:\n\n%s",
+		strings.Join(w.faults, "\n"), w.plan, strings.Join(w.story, "\n"))
+}
+
+func TestBubbleSchedules(t *testing.T) {
+	count, first := uint64(schedules), uint64(1)
+	for name, into := range map[string]*uint64{"SCHEDULES": &count, "SEED": &first} {
+		if text := os.Getenv(name); text != "" {
+			n, err := strconv.ParseUint(text, 10, 64)
+			if err != nil {
+				t.Fatalf("%s is %q, not a number", name, text)
+			}
+			*into = n
+		}
+	}
+	defer debug.SetGCPercent(debug.SetGCPercent(800)) // little lives long
+	began := time.Now()
+	var next, simulated, acts, entries atomic.Int64
+	var mu sync.Mutex
+	ends := map[string]uint64{}
+	t.Run("all", func(t *testing.T) {
+		for worker := range 2 {
+			t.Run(fmt.Sprintf("worker%d", worker), func(t *testing.T) {
+				t.Parallel()
+				for !t.Failed() {
+					n := uint64(next.Add(1)) - 1
+					if n >= count {
+						return
+					}
+					w := playPlan(t, newPlan(first+n))
+					if len(w.faults) > 0 {
+						t.Errorf("seed %d: %s", first+n, w.report())
+					}
+					simulated.Add(int64(w.lasted))
+					acts.Add(int64(w.town.acts))
+					entries.Add(int64(w.ledger.read))
+					mu.Lock()
+					for end, n := range w.ledger.last.Groups[group].Counts {
+						ends[end] += n
+					}
+					mu.Unlock()
+				}
+			})
+		}
+	})
+	took := time.Since(began)
+	t.Logf("%d schedules in %s, %.0f a minute; %d acts, %d log entries, %s of fake time\nswitchovers: %v", count, took.Round(time.Second), float64(count)/took.Minutes(), acts.Load(), entries.Load(), time.Duration(simulated.Load()).Round(time.Minute), ends)
+}
+
+// TestBubbleScript plays the schedule in the file that SCRIPT names, if it names one.
+func TestBubbleScript(t *testing.T) {
+	name := os.Getenv("SCRIPT")
+	if name == "" {
+		return
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := parsePlan(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := playPlan(t, p); len(w.faults) > 0 {
+		t.Error(w.report())
+	} else {
+		t.Log(w.report())
+	}
+}

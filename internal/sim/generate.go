@@ -1,0 +1,208 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
+)
+
+// author makes a script from a seed.
+type author struct {
+	*rand.Rand
+	s        *Script
+	watchers []string
+	apps     []string
+}
+
+// Generate makes the script of a seed: a world, one or two things that a cluster is there for (an outage, an order), and
+// around them whatever can go wrong.
+func Generate(seed uint64) *Script {
+	g := &author{Rand: rand.New(rand.NewPCG(seed, 0)), s: &Script{}}
+	g.s.set("seed", fmt.Sprint(seed))
+	g.settings()
+	for i := range g.s.number("watchers") {
+		g.watchers = append(g.watchers, fmt.Sprintf("w%d", i+1))
+	}
+	g.apps = appNames[:g.s.number("apps")]
+	at := g.between(8*time.Second, 15*time.Second)
+	for range 1 + g.IntN(3) {
+		g.scene(at)
+		at += g.between(20*time.Second, 80*time.Second)
+	}
+	g.s.set("end", (at + 20*time.Second).Round(time.Second).String())
+	g.s.sort()
+	return g.s
+}
+
+func (g *author) one(list ...string) string { return list[g.IntN(len(list))] }
+
+// often reports true once in n times.
+func (g *author) once(n int) bool { return g.IntN(n) == 0 }
+
+func (g *author) between(a, b time.Duration) time.Duration {
+	return a + time.Duration(g.Int64N(int64(b-a)))
+}
+
+func (g *author) short() string {
+	return g.between(100*time.Millisecond, 4*time.Second).Round(time.Millisecond).String()
+}
+
+func (g *author) long() string {
+	return g.between(2*time.Second, 40*time.Second).Round(time.Millisecond).String()
+}
+
+func (g *author) setIf(n int, name string, values ...string) {
+	if g.once(n) {
+		g.s.set(name, g.one(values...))
+	}
+}
+
+func (g *author) settings() {
+	g.setIf(4, "watchers", "5")
+	g.setIf(5, "apps", "3")
+	g.setIf(5, "database", "no")
+	g.setIf(5, "switch", "blind", "none")
+	g.setIf(4, "tokens", "no")
+	g.setIf(5, "tells", "no")
+	if g.s.number("apps") == 2 {
+		g.setIf(4, "timeline", "no")
+	}
+	g.setIf(2, "washes", "switch", "freeze", "both")
+	g.setIf(12, "mode", "observe", "manual")
+	g.setIf(10, "quorum", "3")
+	g.setIf(8, "fence", "never")
+	g.setIf(3, "confirm", "0s", "1s", "10s")
+	g.setIf(3, "cooldown", "0s", "20s", "2m0s")
+	g.setIf(3, "tries", "1", "3")
+	g.setIf(8, "lag", "1s", "3s")
+	if g.once(4) {
+		var hooks []string
+		for range 1 + g.IntN(2) {
+			hooks = append(hooks, string(failover.Plan[g.IntN(len(failover.Plan))])+g.one(":before", ":after"))
+		}
+		g.s.set("hooks", strings.Join(hooks, ","))
+	}
+}
+
+// scene is one thing that matters, with trouble around it.
+func (g *author) scene(at time.Duration) {
+	main := g.one(append(g.apps, "main", "main")...)
+	switch g.IntN(12) {
+	case 0, 1, 2:
+		g.s.add(at, "app", main, "kill")
+		if !g.once(3) {
+			g.s.add(at+g.between(time.Second, 60*time.Second), "app", main, "boot")
+		}
+	case 3:
+		g.s.add(at, "app", main, "sick")
+		g.s.add(at+g.between(time.Second, 50*time.Second), "app", main, "well")
+	case 4:
+		g.s.add(at, "app", main, "hang")
+		g.s.add(at+g.between(time.Second, 50*time.Second), "app", main, "wake")
+	case 5: // cut off from the watchers, from its replicas, or from all
+		g.s.add(at, "cut", main, g.one("*", "*", strings.Join(g.watchers, ","), strings.Join(g.watchers[1:], ","), strings.Join(g.apps, ",")), g.long())
+	case 6, 7, 8:
+		g.s.add(at, g.switchover()...)
+	case 9: // flaps
+		for range 3 + g.IntN(5) {
+			g.s.add(at, "app", main, g.one("sick", "well", "kill", "boot", "hang", "wake"))
+			at += g.between(500*time.Millisecond, 6*time.Second)
+		}
+	case 10:
+		g.s.add(at, "app", main, "kill")
+		g.s.add(at+g.between(0, 3*time.Second), "app", main, "empty")
+		g.s.add(at+g.between(3*time.Second, 9*time.Second), "app", main, "boot")
+	case 11:
+		g.s.add(at, g.order()...)
+	}
+	for range g.IntN(7) {
+		g.trouble(at + g.between(-3*time.Second, 25*time.Second))
+	}
+}
+
+func (g *author) switchover() []string {
+	words := []string{"order", g.one(g.watchers...), "switchover"}
+	if g.once(2) {
+		words = append(words, g.one(g.apps...))
+	}
+	if g.once(4) {
+		words = append(words, "force")
+	}
+	if g.once(5) {
+		words = append(words, "signal")
+	}
+	return words
+}
+
+func (g *author) order() []string {
+	words := []string{"order", g.one(g.watchers...)}
+	switch g.IntN(9) {
+	case 0:
+		return g.switchover()
+	case 1:
+		return append(words, "abort")
+	case 2:
+		return append(words, "retry")
+	case 3:
+		return append(words, "skip")
+	case 4:
+		return append(words, "ack")
+	case 5:
+		return append(words, "pause", g.one("0s", "5s", "30s"))
+	case 6:
+		return append(words, "resume")
+	case 7:
+		return append(words, "transfer", g.one(append(g.watchers, "")...))
+	}
+	name := g.one("mode", "confirm", "cooldown", "fence", "lag", "tries", "quorum")
+	value := map[string][]string{"mode": {"automatic", "observe", "manual"}, "confirm": {"0s", "5s"}, "cooldown": {"0s", "1m0s"}, "fence": {"auto", "never"},
+		"lag": {"1s", "30s"}, "tries": {"1", "2"}, "quorum": {"0", "3"}}[name]
+	return append(words, "policy", name, g.one(value...))
+}
+
+// points are places in the runner's journal where a leader may be made to crash.
+var points = []string{"any", "any", "start:maintenance-on", "start:freeze", "start:catch-up", "start:stop-replication", "start:promote", "start:promote",
+	"start:maintenance-off", "ended:maintenance-on", "ended:freeze", "ended:catch-up", "ended:stop-replication", "ended:promote", "ended:maintenance-off",
+	"start:undo:maintenance-on", "start:undo:freeze", "start:undo:stop-replication", "ended:undo:freeze", "start:keep:database", "start:keep:maintenance",
+	"ended:keep:database", "start:release:database", "start:release:maintenance", "start:release:replication"}
+
+var faultyVerbs = []string{"on", "off", "freeze", "unfreeze", "promote", "stop", "resume", "catch_up", "check", "role"}
+
+// trouble is one thing that goes wrong.
+func (g *author) trouble(at time.Duration) {
+	w, a := g.one(g.watchers...), g.one(g.apps...)
+	switch g.IntN(16) {
+	case 0:
+		g.s.add(at, "crash", w, g.one(g.short(), g.long()))
+	case 1, 2:
+		g.s.add(at, "trap", g.one(points...), g.one("before", "after"), g.one(g.short(), g.long()))
+	case 3, 4:
+		g.s.add(at, "pause", w, g.one(g.short(), g.short(), g.long()))
+	case 5:
+		g.s.add(at, "cut", w, g.one("*", g.one(g.watchers...), g.one(g.apps...)), g.one(g.short(), g.long()))
+	case 6:
+		g.s.add(at, "mute", w, g.one("*", g.one(g.watchers...)), g.one(g.short(), g.long()))
+	case 7:
+		g.s.add(at, "mute", g.one("*", g.one(g.watchers...)), w, g.one(g.short(), g.long()))
+	case 8:
+		g.s.add(at, "slow", w, g.one("50ms", "300ms", "2s"), g.long())
+	case 9:
+		g.s.add(at, "clock", w, g.one("3s", "-3s", "30s", "-1h0m0s"))
+	case 10, 11, 12:
+		verb := g.one(faultyVerbs...)
+		g.s.add(at, "fault", a, verb, g.one("fail", "fail", "lie", "deaf", "hang", "half", "late", "slow"), g.one(g.short(), g.long()), g.one("1", "1", "2", "5"))
+	case 13:
+		g.s.add(at, g.order()...)
+	case 14:
+		g.s.add(at, "app", a, g.one("kill", "boot", "boot", "sick", "well", "hang", "wake", "rebuild", "rebuild", "close"))
+	case 15:
+		if hooks := g.s.get("hooks"); hooks != "" {
+			g.s.add(at, "fault", "hook", g.one(strings.Split(hooks, ",")...), g.one("fail", "hang", "slow"), g.long(), g.one("1", "3", "9"))
+		} else {
+			g.s.add(at, "transfer", w)
+		}
+	}
+}

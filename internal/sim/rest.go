@@ -1,0 +1,137 @@
+package sim
+
+import (
+	"slices"
+	"time"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
+)
+
+// checkRest judges what has become of everything after the faults are over and some time has passed.
+func (w *world) checkRest() {
+	leader := w.checkLeader()
+	if leader == nil {
+		return
+	}
+	s := w.log.state()
+	g := s.Groups[group]
+	if g == nil {
+		w.violate("rest", "the cluster has not begun")
+		return
+	}
+	w.checkOpen(s, g)
+	w.checkMarks(g)
+	w.checkOutage(s, g)
+}
+
+func (w *world) checkLeader() *watcher {
+	var leader *watcher
+	for _, n := range w.watchers {
+		if n.reign != nil && n.reign.ready {
+			if leader != nil {
+				w.violate("leader", "%s and %s both lead long after all faults were over", leader.name, n.name)
+			}
+			leader = n
+		}
+	}
+	if leader == nil {
+		w.violate("leader", "nobody leads %s after all faults were over", w.rest())
+		return nil
+	}
+	for _, n := range w.watchers {
+		if !n.removed() && n.state != leader.state {
+			w.violate("same-state", "%s has applied %d and %s %d long after all faults were over", n.name, n.applied, leader.name, leader.applied)
+		}
+	}
+	return leader
+}
+
+// checkOpen: a switchover ends, or is halted because of an app that does not answer.
+func (w *world) checkOpen(s *failover.State, g *failover.GroupState) {
+	o := g.Switchover
+	if !o.Open() {
+		return
+	}
+	if o.Result == failover.ResultHalted && (w.app(o.To).dead || w.app(o.To).sick || w.app(o.From).dead) {
+		return
+	}
+	if o.Result == failover.ResultHalted && o.Step(failover.StepPromote) != nil && w.noReplica(o) {
+		return
+	}
+	w.violate("ends", "switchover %d of kind %s is still %s long after all faults were over: undoing %q, %s", o.ID, o.Kind, o.Result, o.Undoing, stepsText(o))
+}
+
+func (w *world) noReplica(o *failover.Switchover) bool {
+	p := o.Step(failover.StepPromote)
+	return p.State == failover.StepFailed && w.app(o.From).writable()
+}
+
+// checkMarks: an app that is to be kept fenced is fenced if it answers.
+func (w *world) checkMarks(g *failover.GroupState) {
+	for name, a := range g.Apps {
+		x := w.app(name)
+		if x == nil || x.dead || x.hung || a.Mark == nil || name == g.Writer || w.now()-x.since < 30*time.Second {
+			continue
+		}
+		if !x.closed && w.script.get("switch") == "checked" {
+			w.violate("marked", "%s is marked and not in maintenance, though it answers", name)
+		}
+		if x.writable() {
+			w.violate("marked", "%s is marked and its database takes writes, though it answers", name)
+		}
+	}
+}
+
+// excuses are blockers that may rightly stand in an outage's way for ever.
+var excuses = []string{failover.BlockMode, failover.BlockPaused, failover.BlockHalted, failover.BlockRolesDisagree, failover.BlockNeverUp}
+
+// checkOutage: a real outage is acted on, unless something that can be named is in the way.
+func (w *world) checkOutage(s *failover.State, g *failover.GroupState) {
+	a := w.app(g.Active)
+	if !a.dead && !a.sick || w.now()-a.since < w.bound() || g.Switchover.Open() {
+		return
+	}
+	for _, b := range g.Blockers {
+		if slices.Contains(excuses, b.Code) || b.Code == failover.BlockNoReadyTarget && !w.readyTarget(g) {
+			return
+		}
+	}
+	w.violate("outage", "%s is down for %s and nothing is done; blockers: %v", a.name, short(w.now()-a.since), codes(g.Blockers))
+}
+
+// bound is how long an outage may last until it is acted on, once all faults are over.
+func (w *world) bound() time.Duration {
+	return 2*w.script.duration("confirm") + w.script.duration("cooldown") + time.Minute
+}
+
+// rest is how long the world is left alone after its faults are over. Within that everything that can end has to.
+func (w *world) rest() time.Duration { return w.bound() + 30*time.Second }
+
+// readyTarget reports whether the world has an app that could take over, whatever the state thinks.
+func (w *world) readyTarget(g *failover.GroupState) bool {
+	for _, a := range w.apps {
+		if a.name == g.Active || a.dead || a.hung || a.sick {
+			continue
+		}
+		if a.db == nil {
+			return true
+		}
+	}
+	return false
+}
+
+func codes(blockers []failover.Blocker) []string {
+	var list []string
+	for _, b := range blockers {
+		list = append(list, b.Code)
+	}
+	return list
+}
+
+func stepsText(o *failover.Switchover) string {
+	text := ""
+	for i := range o.Steps {
+		text += string(o.Steps[i].Name) + "=" + string(o.Steps[i].State) + " "
+	}
+	return text
+}

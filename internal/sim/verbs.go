@@ -1,0 +1,379 @@
+package sim
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
+)
+
+// verbs are what can happen in a script. Arguments that a shrunken or hand-written script gets wrong are ignored.
+var verbs map[string]func(w *world, args []string)
+
+func init() {
+	verbs = map[string]func(w *world, args []string){
+		"crash":    crash,    // WATCHER DURATION: the process ends at once and is started again after that
+		"trap":     setTrap,  // POINT before|after DURATION: the next leader that comes to the point crashes there
+		"pause":    pauseIt,  // WATCHER DURATION: SIGSTOP, SIGCONT
+		"cut":      cutOff,   // PLACE PLACE DURATION: nothing passes between the two
+		"mute":     mute,     // PLACE PLACE DURATION: nothing passes from the first to the second
+		"slow":     slow,     // WATCHER DELAY DURATION: its disk and network take longer
+		"clock":    clock,    // WATCHER DURATION: its wall clock is moved
+		"transfer": transfer, // WATCHER: leadership is handed to it
+		"app":      appEvent, // APP kill|boot|hang|wake|sick|well|empty|rebuild|close|open
+		"fault":    setFault, // APP VERB fail|lie|deaf|hang|half|late|slow DURATION TIMES: what the verb's next runs do
+		"order":    order,    // WATCHER switchover|abort|retry|skip|ack|pause|resume|policy|add|remove ...
+	}
+}
+
+func (w *world) perform(e Event) {
+	if w.healed {
+		return
+	}
+	w.tell("# %s", strings.Join(e.Words, " "))
+	verbs[e.Words[0]](w, append(e.Words[1:], "", "", "", "", ""))
+}
+
+func durationOf(text string) time.Duration {
+	d, _ := time.ParseDuration(text)
+	return max(d, 0)
+}
+
+func crash(w *world, args []string) {
+	if n := w.watcher(args[0]); n != nil {
+		n.crash(durationOf(args[1]))
+	}
+}
+
+func (n *watcher) crash(d time.Duration) {
+	if n.life == nil {
+		return
+	}
+	n.w.tell("%s crashes", n.name)
+	n.die()
+	n.w.after(d, func() {
+		if n.life == nil && !n.removed() {
+			n.w.tell("%s starts again", n.name)
+			n.start()
+		}
+	})
+}
+
+func (n *watcher) removed() bool {
+	s := n.w.log.state()
+	return s.Cluster != "" && s.Member(n.name) == nil
+}
+
+func pauseIt(w *world, args []string) {
+	n := w.watcher(args[0])
+	if n == nil || n.life == nil {
+		return
+	}
+	n.pause()
+	l := n.life
+	w.after(durationOf(args[1]), func() {
+		if n.life == l {
+			n.goOn()
+		}
+	})
+}
+
+func cutOff(w *world, args []string) {
+	w.block(args[0], args[1], durationOf(args[2]))
+	w.block(args[1], args[0], durationOf(args[2]))
+}
+
+func mute(w *world, args []string) { w.block(args[0], args[1], durationOf(args[2])) }
+
+// block keeps words from one place from getting to another for a time. "*" is everywhere.
+func (w *world) block(from, to string, d time.Duration) {
+	for _, a := range w.places(from) {
+		for _, b := range w.places(to) {
+			if a == b {
+				continue
+			}
+			link := [2]string{a, b}
+			w.cut[link]++
+			w.after(d, func() {
+				if w.cut[link] > 0 {
+					w.cut[link]--
+				}
+				w.restream()
+			})
+		}
+	}
+	w.restream()
+}
+
+func (w *world) places(name string) []string {
+	if name != "*" {
+		return strings.Split(name, ",")
+	}
+	var all []string
+	for _, n := range w.watchers {
+		all = append(all, n.name)
+	}
+	for _, a := range w.apps {
+		all = append(all, a.name)
+	}
+	return all
+}
+
+func slow(w *world, args []string) {
+	if n := w.watcher(args[0]); n != nil {
+		d := min(durationOf(args[1]), 3*time.Second)
+		n.slow += d
+		w.after(durationOf(args[2]), func() { n.slow = max(0, n.slow-d) })
+	}
+}
+
+func clock(w *world, args []string) {
+	if n := w.watcher(args[0]); n != nil && n.life != nil {
+		d, _ := time.ParseDuration(args[1])
+		n.jump(d)
+	}
+}
+
+func transfer(w *world, args []string) {
+	for _, n := range w.watchers {
+		if n.reign != nil && n.name != args[0] {
+			n.do(n.life, func() {
+				if n.reign != nil {
+					n.reign.giveWay("a person said so", args[0])
+				}
+			})
+		}
+	}
+}
+
+func appEvent(w *world, args []string) {
+	a := w.app(args[0])
+	if a == nil {
+		return
+	}
+	a.since = w.now()
+	switch args[1] {
+	case "kill":
+		a.dead = true
+	case "boot":
+		if a.dead {
+			a.boot()
+		}
+	case "hang":
+		a.hung = true
+	case "wake":
+		a.hung = false
+	case "sick":
+		a.sick = true
+	case "well":
+		a.sick = false
+	case "close":
+		a.closed = w.script.get("switch") != "none"
+	case "empty":
+		if a.db != nil {
+			a.db.primary, a.db.frozen, a.db.id, a.db.line, a.db.log, a.db.from = true, false, fmt.Sprintf("db%d", w.seq), 1, nil, nil
+		}
+	case "rebuild":
+		w.rebuildNow(a)
+	}
+	w.restream()
+}
+
+// rebuildNow is what a person does after a failover: the old main becomes a replica of the new one. Nobody does that
+// to a database whose app is the writer or in an open switchover.
+func (w *world) rebuildNow(a *app) {
+	g := w.log.state().Groups[group]
+	if a.db == nil || a.dead || a.hung || g == nil || g.Switchover.Open() || g.Writer == a.name {
+		return
+	}
+	from := w.app(g.Writer)
+	if from.db.primary && !from.dead && !from.hung {
+		a.db.rebuild(from.db)
+		a.closed = w.script.get("switch") != "none"
+		for _, other := range w.apps {
+			if other != a && other != from && !other.db.primary {
+				other.db.rebuild(from.db)
+			}
+		}
+	}
+}
+
+func setFault(w *world, args []string) {
+	key := args[0] + " " + args[1]
+	times, _ := strconv.Atoi(args[4])
+	if args[2] == "deaf" && !w.readBack(args[1]) {
+		return // exit 0 is to mean done; where nothing can be read back, it is believed
+	}
+	if args[2] == "late" && (!w.script.yes("tokens") || changes[args[1]] == "") {
+		return // what acts late on a target that does not check tokens is not guaranteed anything
+	}
+	w.faults[key] = append(w.faults[key], &fault{kind: args[2], d: durationOf(args[3]), times: max(1, times)})
+}
+
+// readBack reports whether what a verb did is looked at afterwards by something that is sure to tell.
+func (w *world) readBack(verb string) bool {
+	switch verb {
+	case "on", "off":
+		return w.script.get("switch") == "checked"
+	}
+	return verb == "promote" || verb == "stop"
+}
+
+// trap makes a leader crash at a point of its journal.
+type trap struct {
+	point, when string
+	d           time.Duration
+}
+
+func setTrap(w *world, args []string) {
+	w.traps = append(w.traps, &trap{point: args[0], when: args[1], d: durationOf(args[2])})
+}
+
+// passPoint crashes the watcher if a trap is set where it is just now.
+func (w *world) passPoint(n *watcher, when string, j *failover.Journal) {
+	if len(w.traps) == 0 || j == nil {
+		return
+	}
+	var points []string
+	for _, e := range j.Ended {
+		points = append(points, "ended:"+pointName(e.Task))
+	}
+	if j.Start != nil {
+		points = append(points, "start:"+pointName(j.Start.Task))
+	}
+	for i, t := range w.traps {
+		for _, p := range points {
+			if t.when == when && (t.point == p || t.point == "any") {
+				w.traps = append(w.traps[:i:i], w.traps[i+1:]...)
+				w.tell("%s comes to %s %s", n.name, when, p)
+				l := n.life
+				w.after(0, func() {
+					if n.life == l {
+						n.crash(t.d)
+					}
+				})
+				n.pause() // no further instruction of its is to be seen
+				return
+			}
+		}
+	}
+}
+
+func pointName(t failover.Task) string {
+	switch {
+	case t.Release:
+		return "release:" + string(t.Part)
+	case t.Switchover == 0:
+		return "keep:" + string(t.Part)
+	case t.Work == failover.WorkAct:
+		return string(t.Step)
+	}
+	return string(t.Work) + ":" + string(t.Step)
+}
+
+// order is a person's, given at some watcher.
+func order(w *world, args []string) {
+	n := w.watcher(args[0])
+	if n == nil || n.life == nil || n.paused {
+		return
+	}
+	c, ok := w.command(args[1], args[2:])
+	if !ok {
+		return
+	}
+	w.orders++
+	c.ID = fmt.Sprintf("order%d", w.orders)
+	said := strings.TrimSpace(strings.Join(args[1:], " "))
+	n.propose(c, 10*time.Second, func(r failover.Result, err error) {
+		switch {
+		case err != nil:
+			w.tell("order %q: %v", said, err)
+		case r.Accepted:
+			w.tell("order %q: accepted", said)
+		default:
+			w.tell("order %q: refused: %s: %s", said, r.Rule, r.Detail)
+		}
+		if err == nil {
+			w.log.count.refusal(r)
+		}
+		w.afterOrder(c, r, err)
+	})
+}
+
+func (w *world) command(verb string, args []string) (failover.Command, bool) {
+	c := failover.Command{By: "uid:0"}
+	has := func(word string) bool {
+		for _, a := range args {
+			if a == word {
+				return true
+			}
+		}
+		return false
+	}
+	switch verb {
+	case "switchover":
+		c.Request = &failover.Request{Group: group, Force: has("force"), Signal: has("signal")}
+		if w.app(args[0]) != nil || args[0] == "nobody" {
+			c.Request.To = args[0]
+		}
+		if has("signal") {
+			c.By = "signal:w1"
+		}
+	case "abort":
+		c.Abort = &failover.GroupOrder{Group: group}
+	case "retry", "skip":
+		c.Retry = &failover.RetryOrder{Group: group, Skip: verb == "skip"}
+	case "ack":
+		c.Ack = &failover.GroupOrder{Group: group}
+	case "pause":
+		c.Pause = &failover.PauseOrder{Group: group, For: durationOf(args[0])}
+	case "resume":
+		c.Resume = &failover.GroupOrder{Group: group}
+	case "policy":
+		s := w.script.clone()
+		s.set(args[0], args[1])
+		if _, ok := defaults[args[0]]; !ok {
+			return c, false
+		}
+		state := w.log.state()
+		c.SetPolicy = &failover.SetPolicy{Revision: state.PolicyRevision, Policy: s.policy()}
+	case "transfer":
+		c.Transfer = &failover.MemberOrder{Name: args[0]}
+	default:
+		return c, false
+	}
+	return c, true
+}
+
+// afterOrder does what the watcher does that an order was given to.
+func (w *world) afterOrder(c failover.Command, r failover.Result, err error) {
+	if err == nil && r.Accepted && c.Transfer != nil {
+		transfer(w, []string{c.Transfer.Name})
+	}
+}
+
+// heal ends all faults. Apps stay as they are, but for those that hang: that would never end by itself.
+func (w *world) heal() {
+	w.healed = true
+	w.tell("# all faults are over")
+	clear(w.cut)
+	clear(w.faults)
+	w.traps = nil
+	for _, n := range w.watchers {
+		n.slow = 0
+		if n.paused {
+			n.goOn()
+		}
+		if n.life == nil && !n.removed() {
+			n.start()
+		}
+	}
+	for _, a := range w.apps {
+		if a.hung {
+			a.hung, a.since = false, w.now()
+		}
+	}
+	w.restream()
+}
