@@ -15,7 +15,7 @@ import (
 // openDatabase gives the runner and the observer the drivers of all kinds but exec.
 func openDatabase(o switchover.Opening) (switchover.Database, error) {
 	return database.Open(o.Policy.Kind, database.Options{
-		DSN: o.Policy.DSN, PasswordFile: resolve(o.Dir, o.Policy.PasswordFile), CAFile: resolve(o.Dir, o.Policy.CAFile), Dir: o.Dir, Deadline: o.Deadline,
+		DSN: o.Policy.DSN, PasswordFile: resolve(o.Dir, o.Policy.PasswordFile), CAFile: resolve(o.Dir, o.Policy.CAFile), Deadline: o.Deadline,
 	})
 }
 

@@ -15,7 +15,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -45,19 +44,7 @@ type Options struct {
 	DSN          string    // in the kind's own form, without a password
 	PasswordFile string    // absolute; empty: no password
 	CAFile       string    // absolute; authorities for the server's certificate, in PEM form; empty: those of the system
-	Dir          string    // where the relative paths of another database's policy begin
 	Deadline     time.Time // of the attempt: the server is told to end the session then; zero: a mere look
-}
-
-// of are the options for a look at another database of the group.
-func (o Options) of(d *failover.Database) Options {
-	absolute := func(path string) string {
-		if path == "" || filepath.IsAbs(path) {
-			return path
-		}
-		return filepath.Join(o.Dir, path)
-	}
-	return Options{DSN: d.DSN, PasswordFile: absolute(d.PasswordFile), CAFile: absolute(d.CAFile), Dir: o.Dir}
 }
 
 // joinSorted words a list in an order that does not depend on chance.

@@ -12,64 +12,40 @@ import (
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
+// History is what a primary's own binary log holds and what it has received before it became the primary.
+func (m *mysql) History(ctx context.Context) (string, error) {
+	seen, err := m.Observe(ctx)
+	if err == nil && (seen.Role != failover.RolePrimary || seen.Frozen) {
+		err = errNoPrimary
+	}
+	if err != nil {
+		return "", err
+	}
+	r, err := m.row(ctx, m.dialect.history)
+	return strings.Join(strings.Fields(r["history"]), ""), err
+}
+
+var errNoPrimary = errors.New("it is no primary that takes writes")
+
 // Lost names the transactions that this server has and the primary has not. With them it can become no replica by
 // statements: nothing takes a transaction back.
-func (m *mysql) Lost(ctx context.Context, primary *failover.Database) (string, error) {
+func (m *mysql) Lost(ctx context.Context, history string) (string, error) {
 	if err := m.open(ctx); err != nil {
 		return "", err
 	}
-	other, err := m.primary(ctx, primary)
+	if !m.dialect.mariadb {
+		r, err := m.row(ctx, "SELECT GTID_SUBTRACT(@@global.gtid_executed, ?) AS lost", history)
+		return strings.Join(strings.Fields(r["lost"]), ""), err
+	}
+	mine, err := m.row(ctx, "SELECT @@global.gtid_binlog_state AS log")
 	if err != nil {
 		return "", err
 	}
-	defer other.Close()
-	if m.dialect.mariadb {
-		return m.lostMariaDB(ctx, other)
-	}
-	theirs, err := other.row(ctx, other.dialect.ends)
-	if err != nil {
-		return "", err
-	}
-	r, err := m.row(ctx, "SELECT GTID_SUBTRACT(@@global.gtid_executed, ?) AS lost", theirs["history"])
-	return strings.Join(strings.Fields(r["lost"]), ""), err
-}
-
-// primary connects to the server that is to be followed, and makes sure that it is one to follow.
-func (m *mysql) primary(ctx context.Context, d *failover.Database) (*mysql, error) {
-	config, err := parseMySQL(d.DSN)
-	if err != nil {
-		return nil, err
-	}
-	other := &mysql{o: m.o.of(d), config: config}
-	seen, err := other.Observe(ctx)
-	if err == nil && (seen.Role != failover.RolePrimary || seen.Frozen) {
-		err = errors.New("it is no primary that takes writes")
-	}
-	if err == nil && other.dialect != m.dialect {
-		err = errors.New("one is a MariaDB, the other a MySQL")
-	}
-	if err != nil {
-		other.Close()
-		return nil, fmt.Errorf("cannot use the new primary: %w", err)
-	}
-	return other, nil
+	return missing(mine["log"], history)
 }
 
 // stream is what MariaDB counts transactions by: domain and server.
 type stream struct{ domain, server uint64 }
-
-func (m *mysql) lostMariaDB(ctx context.Context, other *mysql) (string, error) {
-	const question = "SELECT @@global.gtid_binlog_state AS log, @@global.gtid_slave_pos AS received"
-	mine, err := m.row(ctx, question)
-	if err != nil {
-		return "", err
-	}
-	theirs, err := other.row(ctx, question)
-	if err != nil {
-		return "", err
-	}
-	return missing(mine["log"], theirs["log"]+","+theirs["received"])
-}
 
 // missing compares two histories of MariaDB, stream by stream: the sequence numbers of one stream never fall.
 func missing(mine, theirs string) (string, error) {
@@ -107,17 +83,16 @@ func streams(history string) (map[stream]uint64, error) {
 	return ends, nil
 }
 
-// Follow makes the server a replica of the primary, with GTIDs. The replica logs in with Watchover's own user and password
-// of the primary, which needs the privilege REPLICATION SLAVE for that. It stays read_only.
-func (m *mysql) Follow(ctx context.Context, primary *failover.Database) (string, error) {
-	lost, err := m.Lost(ctx, primary)
-	switch {
-	case err != nil:
+// Follow makes the server a replica of the primary that the DSN names, with GTIDs, whatever it was before. It logs in there as
+// Watchover's user, which needs the privilege REPLICATION SLAVE for that and has the same password on both. It stays read_only.
+func (m *mysql) Follow(ctx context.Context, dsn string) (string, error) {
+	if err := m.open(ctx); err != nil {
 		return "", err
-	case lost != "":
-		return "", fmt.Errorf("statements cannot take transactions back: %s; make the server anew from a copy of the new primary", lost)
 	}
-	statements, err := m.followStatements(ctx, primary)
+	if err := m.nothingErrant(ctx, dsn); err != nil {
+		return "", err
+	}
+	statements, err := m.followStatements(ctx, dsn)
 	if err != nil {
 		return "", err
 	}
@@ -129,14 +104,36 @@ func (m *mysql) Follow(ctx context.Context, primary *failover.Database) (string,
 	return m.awaitReceiver(ctx)
 }
 
+// nothingErrant asks the primary, also if a person has said that writes may vanish.
+func (m *mysql) nothingErrant(ctx context.Context, dsn string) error {
+	config, err := parseMySQL(dsn)
+	if err != nil {
+		return err
+	}
+	primary := &mysql{o: Options{DSN: dsn, PasswordFile: m.o.PasswordFile, CAFile: m.o.CAFile}, config: config}
+	defer primary.Close()
+	history, err := primary.History(ctx)
+	if err != nil {
+		return fmt.Errorf("cannot ask the new primary: %w", err)
+	}
+	if primary.dialect != m.dialect {
+		return errors.New("one is a MariaDB, the other a MySQL")
+	}
+	lost, err := m.Lost(ctx, history)
+	if err == nil && lost != "" {
+		err = fmt.Errorf("statements cannot take transactions back: %s; make the server anew from a copy of the new primary", lost)
+	}
+	return err
+}
+
 // firstWords leaves out what follows, which may be a password.
 func firstWords(statement string) string {
 	words := strings.Fields(statement)
 	return strings.Join(words[:min(2, len(words))], " ")
 }
 
-func (m *mysql) followStatements(ctx context.Context, primary *failover.Database) ([]string, error) {
-	config, err := parseMySQL(primary.DSN)
+func (m *mysql) followStatements(ctx context.Context, dsn string) ([]string, error) {
+	config, err := parseMySQL(dsn)
 	if err != nil {
 		return nil, err
 	}
@@ -144,7 +141,7 @@ func (m *mysql) followStatements(ctx context.Context, primary *failover.Database
 	if _, errPort := strconv.ParseUint(port, 10, 16); err != nil || errPort != nil {
 		return nil, errors.New("the new primary's dsn names no host and port that a replica could reach")
 	}
-	secret, err := password(m.o.of(primary).PasswordFile)
+	secret, err := password(m.o.PasswordFile)
 	if err != nil {
 		return nil, err
 	}

@@ -10,10 +10,6 @@ import (
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
-func redisPolicy(t *testing.T, s *dbtest.Redis) *failover.Database {
-	return &failover.Database{Kind: "redis", DSN: s.DSN(), PasswordFile: s.PasswordFile(t)}
-}
-
 func TestRedisReprotect(t *testing.T) {
 	t.Parallel()
 	main, standby := dbtest.NewRedisPair(t)
@@ -29,11 +25,10 @@ func TestRedisReprotect(t *testing.T) {
 	done(t, "stop", func() (string, error) { return neu.StopReplication(ctx) })
 	done(t, "promote", func() (string, error) { return neu.Promote(ctx) })
 	standby.Do(t, "SET", "a", "2")
-	primary := redisPolicy(t, standby)
-	if lost, err := old.Lost(ctx, primary); err != nil || lost != "" {
+	if lost, err := old.Lost(ctx, historyOf(t, neu)); err != nil || lost != "" {
 		t.Fatalf("lost %q, %v", lost, err)
 	}
-	done(t, "follow", func() (string, error) { return old.Follow(ctx, primary) })
+	done(t, "follow", func() (string, error) { return old.Follow(ctx, standby.DSN()) })
 	dbtest.Until(t, "it is a replica in step", func() bool {
 		seen, err := old.Observe(ctx)
 		return err == nil && seen.Role == failover.RoleReplica && seen.Streaming && main.Do(t, "GET", "a") == "2"
@@ -57,19 +52,19 @@ func TestRedisReprotectNamesWhatIsLost(t *testing.T) {
 	done(t, "stop", func() (string, error) { return neu.StopReplication(ctx) })
 	main.Do(t, "SET", "a", "1")
 	done(t, "promote", func() (string, error) { return neu.Promote(ctx) })
-	primary := redisPolicy(t, standby)
-	lost, err := redisOn(t, main, plenty).Lost(ctx, primary)
+	history := historyOf(t, neu)
+	lost, err := redisOn(t, main, plenty).Lost(ctx, history)
 	if err != nil || !strings.Contains(lost, "bytes of its log") {
 		t.Errorf("lost %q, %v", lost, err)
 	}
 	main.Kill()
 	main.Start(t)
-	lost, err = redisOn(t, main, plenty).Lost(ctx, primary)
+	lost, err = redisOn(t, main, plenty).Lost(ctx, history)
 	if err != nil || !strings.Contains(lost, "none that the new primary has had") {
 		t.Errorf("after a restart: lost %q, %v", lost, err)
 	}
 	done(t, "freeze", func() (string, error) { return neu.Freeze(ctx) })
-	refused(t, "follow a frozen one", "no primary that takes writes", func() (string, error) { return redisOn(t, main, plenty).Follow(ctx, primary) })
+	refused(t, "follow a frozen one", "no primary that takes writes", func() (string, error) { return redisOn(t, main, plenty).Follow(ctx, standby.DSN()) })
 }
 
 func TestRedisRehearsal(t *testing.T) {
