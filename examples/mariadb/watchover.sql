@@ -9,3 +9,5 @@ GRANT READ_ONLY ADMIN,        -- freeze and unfreeze: SET GLOBAL read_only
       REPLICATION SLAVE ADMIN,-- stop, resume, promote
       RELOAD                  -- promote: forget the old source (RESET SLAVE ALL)
    ON *.* TO watchover@'%';
+-- Only for `watchover reprotect`: the old primary then logs in to the new one as this user.
+GRANT REPLICATION SLAVE ON *.* TO watchover@'%';

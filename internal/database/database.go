@@ -50,6 +50,12 @@ type Options struct {
 	Deadline     time.Time // of the attempt: the server is told to end the session then; zero: a mere look
 }
 
+// joinSorted words a list in an order that does not depend on chance.
+func joinSorted(words []string) string {
+	slices.Sort(words)
+	return strings.Join(words, ", ")
+}
+
 // kind is what this package knows of one kind of server.
 type kind struct {
 	check func(dsn string) error                             // why a DSN cannot be used; never repeats a secret

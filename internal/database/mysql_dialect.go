@@ -14,6 +14,7 @@ type dialect struct {
 	settings []string
 	freeze   string
 	identity string // the question for what the server is known by
+	history  string // the question for all that it has, as column history
 	ends     string // the question for the history of its own binary log, as column history
 
 	status                    string // the question for the replica's state
@@ -33,6 +34,7 @@ var mariadb = dialect{
 	settings: []string{"read_only"},
 	freeze:   "SET GLOBAL read_only = 1",
 	identity: "SELECT CONCAT('server ', @@global.server_id) AS id",
+	history:  "SELECT CONCAT_WS(',', @@global.gtid_binlog_state, @@global.gtid_slave_pos) AS history",
 	ends:     "SELECT @@global.log_bin AS on_, @@global.gtid_binlog_pos AS history",
 
 	status:       "SHOW ALL SLAVES STATUS", // SHOW SLAVE STATUS leaves out connections that have a name
@@ -50,6 +52,7 @@ var mysql8 = dialect{
 	settings: []string{"read_only", "super_read_only"},
 	freeze:   "SET GLOBAL super_read_only = 1", // which turns read_only on too
 	identity: "SELECT CONCAT('server ', @@global.server_uuid) AS id",
+	history:  "SELECT @@global.gtid_executed AS history",
 	ends:     "SELECT @@global.log_bin AS on_, @@global.gtid_executed AS history",
 
 	status:       "SHOW REPLICA STATUS",

@@ -3,94 +3,90 @@ package database
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
-// The privileges of examples/mariadb/watchover.sql, and MySQL's words for them. Each may go by several names.
-var (
-	mayMariaDB = [][]string{{"READ_ONLY ADMIN", "READ ONLY ADMIN"}, {"CONNECTION ADMIN"}, {"PROCESS"}, {"BINLOG MONITOR"}, {"SLAVE MONITOR", "REPLICA MONITOR"},
-		{"REPLICATION SLAVE ADMIN", "REPLICATION REPLICA ADMIN"}, {"RELOAD"}}
-	mayMySQL = [][]string{{"SYSTEM_VARIABLES_ADMIN"}, {"CONNECTION_ADMIN"}, {"PROCESS"}, {"REPLICATION CLIENT"}, {"REPLICATION_SLAVE_ADMIN"}, {"RELOAD"}}
-)
+// privilegesMariaDB are what examples/mariadb/watchover.sql grants, but for what reprotect alone needs. MySQL's have other
+// names (docs/databases.md), and are not checked.
+var privilegesMariaDB = []string{"READ_ONLY ADMIN", "CONNECTION ADMIN", "PROCESS", "BINLOG MONITOR", "SLAVE MONITOR", "REPLICATION SLAVE ADMIN", "RELOAD"}
 
-// Rehearse looks at privileges, and at settings that would make a step fail.
+// Rehearse looks at privileges and settings.
 func (m *mysql) Rehearse(ctx context.Context, writer bool) []failover.Finding {
-	privileges := m.rehearsePrivileges(ctx)
-	if m.conn == nil {
-		return []failover.Finding{privileges}
+	if err := m.open(ctx); err != nil {
+		return []failover.Finding{finding(checkPrivileges, "", nil, err)}
 	}
-	return []failover.Finding{privileges, m.rehearseSettings(ctx, writer)}
-}
-
-// rehearsePrivileges reads the grants that are in force in this session, those of its default role included.
-func (m *mysql) rehearsePrivileges(ctx context.Context) failover.Finding {
-	var grants []string
-	err := m.open(ctx)
-	if err == nil {
-		var rows []record
-		rows, err = m.query(ctx, "SHOW GRANTS")
-		for _, r := range rows {
-			for _, text := range r { // the only column is called after the user
-				grants = append(grants, strings.ToUpper(text))
-			}
-		}
-	}
-	if err != nil {
-		return finding(checkPrivileges, "", nil, err)
-	}
-	want := mayMySQL
+	found := m.rehearseSettings(ctx, writer)
 	if m.dialect.mariadb {
-		want = mayMariaDB
+		found = append(found, m.rehearsePrivileges(ctx))
 	}
-	var faults []string
-	if missing := notGranted(want, grants); len(missing) > 0 {
-		faults = []string{"missing: GRANT " + strings.Join(missing, ", ") + " ON *.*"}
-	}
-	return finding(checkPrivileges, "all that the plan needs", faults, nil)
+	return found
 }
 
-func notGranted(want [][]string, grants []string) (missing []string) {
-	global := ","
-	for _, g := range grants {
-		if list, _, ok := strings.Cut(strings.TrimPrefix(g, "GRANT "), " ON *.*"); ok {
-			for name := range strings.SplitSeq(list, ",") {
-				global += strings.TrimSpace(name) + ","
-			}
+func (m *mysql) rehearsePrivileges(ctx context.Context) failover.Finding {
+	f := failover.Finding{Check: "privileges"}
+	rows, err := m.query(ctx, "SHOW GRANTS")
+	if err != nil {
+		f.Detail = err.Error()
+		return f
+	}
+	has := map[string]bool{}
+	for _, r := range rows {
+		for _, grant := range r { // its one column is named after the user
+			noteGrants(has, grant)
 		}
 	}
-	if strings.Contains(global, ",ALL PRIVILEGES,") {
-		return nil
-	}
-	for _, names := range want {
-		has := false
-		for _, name := range names {
-			has = has || strings.Contains(global, ","+name+",")
-		}
-		if !has {
-			missing = append(missing, names[0])
+	var lacks []string
+	for _, p := range privilegesMariaDB {
+		if !has[p] && !has["ALL PRIVILEGES"] {
+			lacks = append(lacks, p)
 		}
 	}
-	return missing
+	f.OK, f.Detail = len(lacks) == 0, "may do what the plan needs"
+	if !f.OK {
+		f.Detail, f.Certain = "lacks "+strings.Join(lacks, ", ")+" on *.*", true
+	}
+	return f
 }
 
-func (m *mysql) rehearseSettings(ctx context.Context, writer bool) failover.Finding {
-	var faults []string
-	on, err := m.row(ctx, "SELECT @@global.log_bin AS log_bin")
-	if err == nil && on["log_bin"] != "1" {
-		faults = append(faults, "log_bin is off: nobody could follow it after a switchover; set log_bin")
+// noteGrants reads "GRANT A, B ON *.* TO ...".
+func noteGrants(has map[string]bool, grant string) {
+	list, ok := strings.CutPrefix(grant, "GRANT ")
+	list, _, global := strings.Cut(list, " ON *.* TO ")
+	if !ok || !global {
+		return
 	}
-	if err == nil && !writer {
-		var from *receiving
-		if from, err = m.replica(ctx); err == nil && from != nil {
-			if !from.gtid {
-				faults = append(faults, "it follows by file and position; use GTIDs (MASTER_USE_GTID=slave_pos, SOURCE_AUTO_POSITION=1)")
-			}
-			if !from.applies() {
-				faults = append(faults, fmt.Sprintf("its applier is off: %s", orNone(from.applierError)))
-			}
-		}
+	for p := range strings.SplitSeq(list, ",") {
+		has[strings.TrimSpace(p)] = true
 	}
-	return finding(checkSettings, orNone(""), faults, err)
+}
+
+// slowSeconds is how long a replica may take to notice that its primary is silent, without a word about it.
+const slowSeconds = 10
+
+func (m *mysql) rehearseSettings(ctx context.Context, writer bool) []failover.Finding {
+	fault := func(certain bool, format string, args ...any) failover.Finding {
+		return failover.Finding{Check: "settings", Detail: fmt.Sprintf(format, args...), Certain: certain}
+	}
+	names := map[string]string{"log": "log_bin", "updates": "log_slave_updates", "patience": "slave_net_timeout"}
+	if !m.dialect.mariadb {
+		names["updates"], names["patience"] = "log_replica_updates", "replica_net_timeout"
+	}
+	r, err := m.row(ctx, fmt.Sprintf("SELECT @@global.%s AS log, @@global.%s AS updates, @@global.%s AS patience", names["log"], names["updates"], names["patience"]))
+	if err != nil {
+		return []failover.Finding{fault(false, "%v", err)}
+	}
+	var found []failover.Finding
+	if r["log"] != "1" || r["updates"] != "1" {
+		found = append(found, fault(true, "%s and %s must be on: without them nobody can tell how far a replica is", names["log"], names["updates"]))
+	}
+	if seconds, err := strconv.Atoi(r["patience"]); !writer && err == nil && seconds > slowSeconds {
+		found = append(found, fault(false, "%s is %d: it holds up a failover for as long when the primary's host is lost; set it to 4", names["patience"], seconds))
+	}
+	if len(found) == 0 {
+		found = append(found, failover.Finding{Check: "settings", OK: true, Detail: "as the plan needs them"})
+	}
+	return found
 }

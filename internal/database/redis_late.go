@@ -10,8 +10,9 @@ import (
 // act does things that change the server, all or none, and not after the deadline by the server's own clock.
 //
 // Redis has no time limit for an act, and no script may change the replication or a setting. So a key that expires at the
-// deadline is made and watched: once it has expired, the server refuses the transaction. A frozen replica or primary takes
-// no key, so it is opened and closed again in the same transaction as the key is made; nobody else's command comes between.
+// deadline is made and watched: once it has expired, the server refuses the transaction. A frozen primary or a replica takes
+// no key, so it is opened and closed again in the same transaction as the key is touched; nobody else's command comes between.
+// The key is written into no log: a frozen primary's ends where its replica has caught up.
 func (r *redis) act(ctx context.Context, s *redisState, commands ...[]string) error {
 	switch {
 	case r.token == 0:
@@ -19,24 +20,23 @@ func (r *redis) act(ctx context.Context, s *redisState, commands ...[]string) er
 	case r.late == 0 || r.left() <= 0:
 		return errTooLate
 	}
-	if err := r.watchClock(ctx, s); err != nil {
+	if err := r.open(ctx); err != nil {
 		return err
+	}
+	made, err := r.watchClock(ctx, s)
+	if err != nil {
+		return err
+	}
+	if made {
+		commands = append(r.inGap(s, "EVAL", dropKey, "1", r.clockKey()), commands...)
 	}
 	return r.transaction(ctx, commands)
 }
 
-// keyUntil makes a key that lives until a time in milliseconds since 1970. It answers 0 if that is over.
-const keyUntil = `local now = redis.call('TIME')
-local left = tonumber(ARGV[1]) - now[1] * 1000 - math.floor(now[2] / 1000)
-if left < 1 then return 0 end
-redis.call('SET', KEYS[1], '1', 'PX', left)
-return 1`
+func (r *redis) clockKey() string { return "watchover:" + strconv.FormatUint(r.token, 10) }
 
-func (r *redis) watchClock(ctx context.Context, s *redisState) error {
-	if err := r.open(ctx); err != nil {
-		return err
-	}
-	key := "watchover:" + strconv.FormatUint(r.token, 10)
+// inGap is a command for which a server that takes no writes is opened, and closed again as it was.
+func (r *redis) inGap(s *redisState, command ...string) [][]string {
 	setting, open, closed := "min-replicas-to-write", "0", s.minReplicas
 	if !s.primary {
 		setting, open, closed = "replica-read-only", "no", "yes"
@@ -44,30 +44,47 @@ func (r *redis) watchClock(ctx context.Context, s *redisState) error {
 			closed = "no"
 		}
 	}
-	replies, err := r.conn.ask(ctx,
-		[]string{"MULTI"},
-		[]string{"CONFIG", "SET", setting, open},
-		[]string{"EVAL", keyUntil, "1", key, strconv.FormatInt(r.late, 10)},
-		[]string{"CONFIG", "SET", setting, closed},
-		[]string{"EXEC"},
-		[]string{"WATCH", key}, []string{"EXISTS", key})
+	return [][]string{{"CONFIG", "SET", setting, open}, command, {"CONFIG", "SET", setting, closed}}
+}
+
+const (
+	unlogged = "redis.replicate_commands() redis.set_repl(redis.REPL_NONE)\n"
+	// keyUntil makes a key that lives until a time in milliseconds since 1970. It answers 0 if that is over.
+	keyUntil = unlogged + `local now = redis.call('TIME')
+local left = tonumber(ARGV[1]) - now[1] * 1000 - math.floor(now[2] / 1000)
+if left < 1 then return 0 end
+redis.call('SET', KEYS[1], '1', 'PX', left)
+return 1`
+	dropKey = unlogged + "return redis.call('DEL', KEYS[1])"
+)
+
+// watchClock makes the key and watches it. made is false where there is none: a full memory or disk takes no key, and then
+// this watcher's own clock has to do.
+func (r *redis) watchClock(ctx context.Context, s *redisState) (made bool, err error) {
+	key := r.clockKey()
+	steps := r.inGap(s, "EVAL", keyUntil, "1", key, strconv.FormatInt(r.late, 10))
+	commands := append([][]string{{"MULTI"}}, steps...)
+	commands = append(commands, []string{"EXEC"}, []string{"WATCH", key}, []string{"EXISTS", key})
+	replies, err := r.conn.ask(ctx, commands...)
 	if err != nil {
-		return err
+		return false, err
 	}
-	done, err := results(replies[:5], 3)
+	end := len(steps) + 2
+	done, err := results(replies[:end], len(steps))
 	if err != nil {
-		return err
+		return false, err
 	}
-	if err := errors.Join(done[0].err, done[2].err); err != nil {
-		return fmt.Errorf("cannot set %s: %w", setting, err)
+	watched, there := replies[end], replies[end+1]
+	if err := errors.Join(done[0].err, done[2].err, watched.err, there.err); err != nil {
+		return false, fmt.Errorf("cannot watch the clock: %w", err)
 	}
 	switch {
 	case done[1].err != nil:
-		return nil // a full memory or disk takes no key; then this watcher's own clock has to do
-	case done[1].text != "1" || replies[6].text != "1":
-		return errTooLate
+		return false, nil
+	case done[1].text != "1" || there.text != "1":
+		return false, errTooLate
 	}
-	return errors.Join(replies[5].err, replies[6].err)
+	return true, nil
 }
 
 // transaction does commands together.

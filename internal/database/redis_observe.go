@@ -22,7 +22,8 @@ type redisState struct {
 	linked      bool
 	syncing     bool // a replica that is sent everything anew
 	source      string
-	writable    bool // a replica that takes writes
+	writable    bool  // a replica that takes writes
+	replicas    int64 // connected
 	minReplicas string
 	maxLag      string
 }
@@ -61,7 +62,7 @@ func stateOf(info, settings map[string]string) (*redisState, error) {
 	s := &redisState{
 		history: info["master_replid"], past: info["master_replid2"], pastEnd: number(info["second_repl_offset"]),
 		backlog: info["repl_backlog_active"] == "1", linked: info["master_link_status"] == "up", syncing: info["master_sync_in_progress"] == "1",
-		writable: info["slave_read_only"] == "0", minReplicas: settings["min-replicas-to-write"], maxLag: settings["min-replicas-max-lag"],
+		replicas: number(info["connected_slaves"]), writable: info["slave_read_only"] == "0", minReplicas: settings["min-replicas-to-write"], maxLag: settings["min-replicas-max-lag"],
 	}
 	switch role := info["role"]; role {
 	case "master":

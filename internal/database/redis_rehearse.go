@@ -2,45 +2,74 @@ package database
 
 import (
 	"context"
+	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
-// mayRedis are acts of the plan in a form that Redis refuses for what is asked, after it has judged who asks: nothing changes,
-// and nothing that a freeze does at this moment is undone by setting back what was there.
-var mayRedis = [][]string{
-	{"CONFIG", "SET", "watchover-rehearsal", "1"}, // there is no such setting
-	{"REPLICAOF", "watchover-rehearsal", "-1"},    // and no such port
-	{"EVAL", "return 1", "0"},
+// plan is one command of each kind that the plan needs. They are queued in a transaction that is given up: the server tells
+// at once which of them the user may not give, and does none.
+var plan = [][]string{
+	{"CONFIG", "SET", "min-replicas-to-write", "0"}, {"CONFIG", "REWRITE"}, {"CLIENT", "LIST"}, {"CLIENT", "KILL", "ID", "0"},
+	{"REPLICAOF", "NO", "ONE"}, {"EVAL", "return 1", "1", "watchover:0"}, {"SET", "watchover:0", "0"}, {"EXISTS", "watchover:0"}, {"WATCH", "watchover:0"},
 }
 
-// Rehearse looks at privileges, and at settings that would make a step fail.
+// Rehearse looks at privileges and settings.
 func (r *redis) Rehearse(ctx context.Context, writer bool) []failover.Finding {
 	s, err := r.state(ctx)
 	if err != nil {
 		return []failover.Finding{finding(checkPrivileges, "", nil, err)}
 	}
-	return []failover.Finding{r.rehearsePrivileges(ctx), s.rehearseSettings(writer)}
+	return append(r.rehearseSettings(ctx, s, writer), r.rehearsePrivileges(ctx))
 }
 
 func (r *redis) rehearsePrivileges(ctx context.Context) failover.Finding {
-	replies, err := r.conn.ask(ctx, mayRedis...)
-	var faults []string
-	for _, answer := range replies {
+	f := failover.Finding{Check: "privileges"}
+	commands := append(append([][]string{{"MULTI"}}, plan...), []string{"DISCARD"})
+	replies, err := r.conn.ask(ctx, commands...)
+	if err != nil {
+		f.Detail = err.Error()
+		return f
+	}
+	var lacks []string
+	for i, answer := range replies {
 		if saidRedis(answer.err, "NOPERM") {
-			faults = append(faults, answer.err.Error())
+			lacks = append(lacks, strings.Join(commands[i][:min(2, len(commands[i]))], " "))
 		}
 	}
-	return finding(checkPrivileges, "all that the plan needs", faults, err)
+	f.OK, f.Detail = len(lacks) == 0, "may do what the plan needs"
+	if !f.OK {
+		f.Detail, f.Certain = "may not "+strings.Join(lacks, ", "), true
+	}
+	return f
 }
 
-func (s *redisState) rehearseSettings(writer bool) failover.Finding {
-	var faults []string
-	if !writer && !s.primary && s.writable {
-		faults = append(faults, "the replica takes writes of its own; set replica-read-only yes")
+func (r *redis) rehearseSettings(ctx context.Context, s *redisState, writer bool) []failover.Finding {
+	var found []failover.Finding
+	fault := func(certain bool, format string, args ...any) {
+		found = append(found, failover.Finding{Check: "settings", Detail: fmt.Sprintf(format, args...), Certain: certain})
 	}
-	if !writer && !s.primary && s.source == nowhere {
-		faults = append(faults, "its replication was stopped by an earlier switchover; tell it whom to follow with REPLICAOF")
+	replies, err := r.ask(ctx, askServer, []string{"CONFIG", "GET", "repl-timeout"})
+	if err != nil {
+		fault(false, "%v", err)
+		return found
 	}
-	return finding(checkSettings, orNone(""), faults, nil)
+	if infoOf(replies[0])["config_file"] == "" {
+		fault(false, "it runs without a configuration file: what it was made by a switchover does not outlive a restart")
+	}
+	if n, err := strconv.Atoi(s.minReplicas); !writer && err == nil && !s.frozen() && int64(n) > s.replicas {
+		fault(true, "min-replicas-to-write is %d: as a primary with %d replicas it would take no writes", n, s.replicas)
+	}
+	if seconds := number(pairsOf(replies[1])["repl-timeout"]); !writer && seconds > slowSeconds {
+		fault(false, "repl-timeout is %d: it holds up a failover for as long when the primary's host is lost; set it to 5, and the primary's repl-ping-replica-period to 1", seconds)
+	}
+	if !writer && s.writable {
+		fault(false, "replica-read-only is off: what somebody writes there is gone with the next copy")
+	}
+	if len(found) == 0 {
+		found = append(found, failover.Finding{Check: "settings", OK: true, Detail: "as the plan needs them"})
+	}
+	return found
 }

@@ -3,6 +3,7 @@ package dbtest
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -247,3 +248,61 @@ func statementsOf(t TB, path string) (statements []string) {
 	}
 	return statements
 }
+
+// AppDSN is that of a client of the database shop, with its password.
+func (m *MariaDB) AppDSN() string {
+	return "app:app@tcp(" + m.Address() + ")/shop?timeout=2s&interpolateParams=true"
+}
+
+// Stored are the numbers of the table orders.
+func (m *MariaDB) Stored(t TB) map[int64]bool {
+	t.Helper()
+	rows, err := m.db.Query("SELECT id FROM shop.orders")
+	must(t, err)
+	defer func() { _ = rows.Close() }()
+	stored := map[int64]bool{}
+	for rows.Next() {
+		var id int64
+		must(t, rows.Scan(&id))
+		stored[id] = true
+	}
+	must(t, rows.Err())
+	return stored
+}
+
+// mariadbSession is an app's connection, which is never replaced.
+type mariadbSession struct {
+	db     *sql.DB
+	conn   *sql.Conn
+	broken bool
+}
+
+// MariaDBSession connects a Writer to a server by an app's DSN.
+func MariaDBSession(ctx context.Context, dsn string) (Session, error) {
+	config, err := my.ParseDSN(dsn)
+	if err != nil {
+		return nil, err
+	}
+	config.Logger = quiet{}
+	connector, err := my.NewConnector(config)
+	if err != nil {
+		return nil, err
+	}
+	s := &mariadbSession{db: sql.OpenDB(connector)}
+	if s.conn, err = s.db.Conn(ctx); err != nil {
+		_ = s.db.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *mariadbSession) Write(ctx context.Context, id int64) error {
+	_, err := s.conn.ExecContext(ctx, "INSERT INTO orders VALUES (?)", id)
+	var refused *my.MySQLError
+	s.broken = err != nil && !errors.As(err, &refused)
+	return err
+}
+
+func (s *mariadbSession) Alive() bool { return !s.broken }
+
+func (s *mariadbSession) Close() { _, _ = s.conn.Close(), s.db.Close() }

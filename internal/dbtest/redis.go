@@ -3,6 +3,7 @@ package dbtest
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -155,9 +156,18 @@ func (r *Redis) Dial() (*RedisConn, error) {
 // Close ends the connection.
 func (c *RedisConn) Close() { _ = c.conn.Close() }
 
+// redisRefusal is an error that the server answered with.
+type redisRefusal string
+
+func (e redisRefusal) Error() string { return string(e) }
+
 // Do gives one command. What the server refuses is an error.
 func (c *RedisConn) Do(words ...string) (string, error) {
-	if err := c.conn.SetDeadline(time.Now().Add(10 * time.Second)); err != nil {
+	return c.until(time.Now().Add(10*time.Second), words...)
+}
+
+func (c *RedisConn) until(deadline time.Time, words ...string) (string, error) {
+	if err := c.conn.SetDeadline(deadline); err != nil {
 		return "", err
 	}
 	text := fmt.Sprintf("*%d\r\n", len(words))
@@ -182,7 +192,7 @@ func (c *RedisConn) answer() (string, error) {
 	n, _ := strconv.Atoi(line[1:])
 	switch line[0] {
 	case '-':
-		return "", fmt.Errorf("%s", line[1:])
+		return "", redisRefusal(line[1:])
 	case '$':
 		if n < 0 {
 			return "", nil
@@ -209,3 +219,41 @@ func (c *RedisConn) answer() (string, error) {
 	}
 	return line[1:], nil
 }
+
+// Stored are the numbers that were written by sessions.
+func (r *Redis) Stored(t TB) map[int64]bool {
+	t.Helper()
+	stored := map[int64]bool{}
+	for key := range strings.Lines(r.Do(t, "KEYS", "order:*")) {
+		if id, err := strconv.ParseInt(strings.TrimPrefix(strings.TrimSpace(key), "order:"), 10, 64); err == nil {
+			stored[id] = true
+		}
+	}
+	return stored
+}
+
+// RedisSession connects a Writer to a server by its address.
+func RedisSession(ctx context.Context, address string) (Session, error) {
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, err
+	}
+	return &redisSession{conn: &RedisConn{conn: conn, reader: bufio.NewReader(conn)}}, nil
+}
+
+type redisSession struct {
+	conn   *RedisConn
+	broken bool
+}
+
+func (s *redisSession) Write(ctx context.Context, id int64) error {
+	deadline, _ := ctx.Deadline()
+	_, err := s.conn.until(deadline, "SET", "order:"+strconv.FormatInt(id, 10), "1")
+	var refused redisRefusal
+	s.broken = err != nil && !errors.As(err, &refused)
+	return err
+}
+
+func (s *redisSession) Alive() bool { return !s.broken }
+
+func (s *redisSession) Close() { s.conn.Close() }
