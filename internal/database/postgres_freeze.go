@@ -81,11 +81,14 @@ func (p *postgres) Freeze(ctx context.Context) (string, error) {
 // heeded refuses to call frozen what some role or database would not heed.
 func (p *postgres) heeded(ctx context.Context) error {
 	var who *string
-	if err := p.ask(ctx, "SELECT "+exempt, &who); err != nil {
+	err := p.ask(ctx, `SELECT string_agg(CASE WHEN s.setrole = 0 THEN '' ELSE 'role ' || s.setrole::regrole END
+		|| CASE WHEN s.setdatabase = 0 THEN '' ELSE ' database ' || (SELECT datname FROM pg_database d WHERE d.oid = s.setdatabase) END, ', ')
+		FROM `+ownDefaults+` AND lower(split_part(c, '=', 2)) NOT IN ('on', 'true', 'yes', '1')`, &who)
+	if err != nil {
 		return err
 	}
 	if who != nil {
-		return fmt.Errorf("cannot freeze: %s has a %s of its own that goes before the server's; ALTER ... RESET it", *who, readOnly)
+		return fmt.Errorf("cannot freeze: %s has a %s of its own that goes before the server's; ALTER ... RESET it", strings.TrimSpace(*who), readOnly)
 	}
 	return nil
 }

@@ -17,6 +17,8 @@ func TestForbidden(t *testing.T) {
 		{"internal/probe", module + "/internal/guard", true},
 		{"internal/control/controltest", module + "/internal/control", false},
 		{"internal/daemon", module + "/internal/guard", false},
+		{"internal/bench", module + "/internal/dbtest", false},
+		{"internal/bench", module + "/internal/guard", true},
 		{"cmd/watchover", module + "/internal/daemon", false},
 	}
 	for _, test := range tests {
