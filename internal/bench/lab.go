@@ -22,7 +22,7 @@ import (
 type lab struct {
 	dir      string
 	database bool
-	servers  map[string]string // by app: the lines below database, if it is a real server
+	servers  map[string]string   // by app: the lines below database, if it is a real server
 	apps     map[string]*process // main, standby
 	watchers []*process
 	sockets  []*client.Client

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -36,6 +37,12 @@ func parsePostgres(dsn string) (*pgx.ConnConfig, error) {
 	for _, f := range config.Fallbacks { // of another ssl mode, to the same server
 		if f.Host != config.Host || f.Port != config.Port {
 			return nil, errors.New("the dsn names several hosts; a database is one server")
+		}
+	}
+	// What the dsn leaves out comes from the watcher's environment; whom to ask and as whom must not.
+	for _, key := range []struct{ what, pattern string }{{"host", `host(addr)?\s*=|://([^/]*@)?[^/:]`}, {"user", `user\s*=|://[^/@]+@`}} {
+		if !regexp.MustCompile(key.pattern).MatchString(dsn) {
+			return nil, fmt.Errorf("the dsn names no %s", key.what)
 		}
 	}
 	return config, nil
