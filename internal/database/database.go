@@ -48,6 +48,7 @@ type Options struct {
 	PasswordFile string    // absolute; empty: no password
 	CAFile       string    // absolute; authorities for the server's certificate, in PEM form; empty: those of the system
 	Deadline     time.Time // of the attempt: the server is told to end the session then; zero: a mere look
+	Warm         *Warm     // where sessions are kept between attempts and looks; nil: they are ended
 }
 
 // joinSorted words a list in an order that does not depend on chance.

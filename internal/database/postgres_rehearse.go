@@ -58,15 +58,17 @@ func (p *postgres) rehearsePrivileges(ctx context.Context) failover.Finding {
 const slowRetry = 500 * time.Millisecond
 
 func (p *postgres) rehearseSettings(ctx context.Context, writer bool) failover.Finding {
-	var who *string
 	var source string
 	var retry, delay int64 // milliseconds
-	err := p.ask(ctx, `SELECT `+exempt+`, (SELECT source FROM pg_settings WHERE name = 'default_transaction_read_only'),
-		(SELECT setting::bigint FROM pg_settings WHERE name = 'wal_retrieve_retry_interval'),
-		(SELECT setting::bigint FROM pg_settings WHERE name = 'recovery_min_apply_delay')`, &who, &source, &retry, &delay)
+	who, err := p.exempt(ctx)
+	if err == nil {
+		err = p.ask(ctx, `SELECT (SELECT source FROM pg_settings WHERE name = 'default_transaction_read_only'),
+			(SELECT setting::bigint FROM pg_settings WHERE name = 'wal_retrieve_retry_interval'),
+			(SELECT setting::bigint FROM pg_settings WHERE name = 'recovery_min_apply_delay')`, &source, &retry, &delay)
+	}
 	var faults, notes []string
-	if who != nil {
-		faults = append(faults, fmt.Sprintf("a freeze would not hold: %s has a default_transaction_read_only of its own; ALTER ... RESET it", *who))
+	if who != "" {
+		faults = append(faults, fmt.Sprintf("a freeze would not hold: %s has a default_transaction_read_only of its own; ALTER ... RESET it", who))
 	}
 	if source == "command line" {
 		faults = append(faults, "a freeze would not take: default_transaction_read_only is on the server's command line")
@@ -79,8 +81,8 @@ func (p *postgres) rehearseSettings(ctx context.Context, writer bool) failover.F
 			faults = append(faults, badURL.Error())
 		}
 	}
-	if !writer && time.Duration(retry)*time.Millisecond > slowRetry {
-		notes = append(notes, fmt.Sprintf("wal_retrieve_retry_interval is %d ms: a promotion may wait that long; 100ms is better", retry))
+	if wait := time.Duration(retry) * time.Millisecond; !writer && wait > slowRetry {
+		notes = append(notes, fmt.Sprintf("wal_retrieve_retry_interval is %s: a promotion may wait that long; 100ms is better", wait))
 	}
 	return finding(checkSettings, orNone(strings.Join(notes, "; ")), faults, err)
 }
