@@ -61,6 +61,18 @@ func (l *ledger) noteStored(logs []*raft.Log) {
 	}
 }
 
+// journaledAt is when an entry was first on a disk; zero: it never was.
+func (l *ledger) journaledAt(index uint64) (first time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for key, at := range l.stored {
+		if key[0] == index && (first.IsZero() || at.Before(first)) {
+			first = at
+		}
+	}
+	return first
+}
+
 // note takes a state that a watcher has published.
 func (l *ledger) note(by *being, s *failover.State) {
 	l.mu.Lock()
