@@ -24,6 +24,7 @@ type site struct {
 	stopped     bool            // its replication
 	behindCut   map[string]bool // watchers that cannot reach it
 	slow        time.Duration   // what every program takes longer
+	slowActs    time.Duration   // what the programs that change something take longer
 	broken      bool            // what changes something exits 3: half of the time after it has done it
 	refuses     bool            // what changes something exits 3, and does nothing
 	sticky      bool            // what was asked takes effect before its deadline though who asked has been called off
@@ -112,6 +113,9 @@ func (t *town) run(ctx context.Context, by *being, argv, env []string) ([]byte, 
 	s := t.sites[app]
 	wait := s.slow + time.Duration(1+t.rng.IntN(40))*time.Millisecond
 	changes := slices.Contains(ofApp, verb) || slices.Contains(ofDatabase, verb)
+	if changes {
+		wait += s.slowActs
+	}
 	if changes && t.trap.early {
 		t.spring(by)
 	}

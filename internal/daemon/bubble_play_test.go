@@ -152,6 +152,11 @@ func (w *bubble) happen(words []string) {
 	case "slow":
 		d, _ := time.ParseDuration(arg(2))
 		set(func(s *site) { s.slow = d })
+	case "slow-acts":
+		d, _ := time.ParseDuration(arg(1))
+		for name := range w.town.sites {
+			w.town.change(name, func(s *site) { s.slowActs = d })
+		}
 	case "broken":
 		set(func(s *site) { s.broken = true })
 	case "refuse":
@@ -223,7 +228,7 @@ func (w *bubble) heal() {
 	w.wire.healAll()
 	for name := range w.town.sites {
 		w.town.change(name, func(s *site) {
-			s.up, s.database, s.hangs, s.broken, s.refuses, s.sticky, s.slow = true, true, false, false, false, false, 0
+			s.up, s.database, s.hangs, s.broken, s.refuses, s.sticky, s.slow, s.slowActs = true, true, false, false, false, false, 0, 0
 			clear(s.behindCut)
 		})
 	}

@@ -191,10 +191,11 @@ var themes = []func(d *dice){
 	},
 	func(d *dice) { // hands that come late
 		d.add(time.Second, "sticky")
-		d.add(time.Second, "slow", d.app(), d.span(2*time.Second, 9*time.Second))
-		d.add(time.Second, "ambush", d.oneOf("isolate", "crash"), fmt.Sprint(1+d.IntN(5)), "early")
+		d.add(time.Second, "slow-acts", d.span(4*time.Second, 12*time.Second))
+		d.add(time.Second, "ambush", d.oneOf("isolate", "isolate", "crash"), fmt.Sprint(1+d.IntN(4)), "early")
 		d.add(time.Second, d.stir()...)
-		d.add(30*time.Second, "start")
+		d.add(40*time.Second, "slow-acts", "0s")
+		d.add(20*time.Second, "start")
 	},
 	func(d *dice) { // a watcher that starts again, alone, after a switch
 		w := d.watcher()
