@@ -32,7 +32,6 @@ type site struct {
 
 	tokens  map[string]uint64    // highest that app and database were touched with
 	told    map[string]time.Time // when a watcher was first told its role since openSince
-	failed  map[string]time.Time // when a watcher's probe last failed
 	changed time.Time            // by a fault: what a watcher has just seen may be over
 }
 
@@ -41,7 +40,10 @@ type town struct {
 	w        *bubble
 	database bool
 
-	mu    sync.Mutex // guards what follows
+	seen   sync.Mutex              // guards failed; the ledger asks while others hold mu
+	failed map[[2]string]time.Time // app, watcher: when its probe last failed
+
+	mu    sync.Mutex // guards what follows; the ledger's is taken after it, never before
 	rng   *rand.Rand
 	sites map[string]*site
 	hands map[uint64]*being // who acts with a token
@@ -54,13 +56,14 @@ type town struct {
 type ambush struct {
 	what  string // crash, isolate; empty: nothing
 	acts  int
-	early bool // as soon as the program has begun, instead of when it takes effect
+	verb  string // only such acts count; empty: all do
+	early bool   // as soon as the program has begun, instead of when it takes effect
 }
 
 func newTown(w *bubble, apps []string, database bool, rng *rand.Rand) *town {
-	t := &town{w: w, database: database, rng: rng, sites: map[string]*site{}, hands: map[uint64]*being{}}
+	t := &town{w: w, database: database, rng: rng, sites: map[string]*site{}, hands: map[uint64]*being{}, failed: map[[2]string]time.Time{}}
 	for i, name := range apps {
-		s := &site{up: true, database: true, maintenance: i > 0, primary: i == 0, tokens: map[string]uint64{}, behindCut: map[string]bool{}, told: map[string]time.Time{}, failed: map[string]time.Time{}}
+		s := &site{up: true, database: true, maintenance: i > 0, primary: i == 0, tokens: map[string]uint64{}, behindCut: map[string]bool{}, told: map[string]time.Time{}}
 		t.sites[name] = s
 		s.settle()
 	}
@@ -93,15 +96,21 @@ func (t *town) is(app string) site {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := *t.sites[app]
-	s.tokens, s.behindCut, s.told, s.failed = nil, nil, nil, nil
+	s.tokens, s.behindCut, s.told = nil, nil, nil
 	return s
 }
 
 // failedAt is when a watcher's probe of an app last failed.
 func (t *town) failedAt(app, watcher string) time.Time {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.sites[app].failed[watcher]
+	t.seen.Lock()
+	defer t.seen.Unlock()
+	return t.failed[[2]string{app, watcher}]
+}
+
+func (t *town) noteFailed(app, watcher string) {
+	t.seen.Lock()
+	defer t.seen.Unlock()
+	t.failed[[2]string{app, watcher}] = time.Now()
 }
 
 var errKilled = errors.New("killed with its watcher")
@@ -113,11 +122,11 @@ func (t *town) run(ctx context.Context, by *being, argv, env []string) ([]byte, 
 	s := t.sites[app]
 	wait := s.slow + time.Duration(1+t.rng.IntN(40))*time.Millisecond
 	changes := slices.Contains(ofApp, verb) || slices.Contains(ofDatabase, verb)
-	if changes {
+	if changes && s.answers(verb) {
 		wait += s.slowActs
 	}
 	if changes && t.trap.early {
-		t.spring(by)
+		t.spring(by, verb)
 	}
 	t.mu.Unlock()
 	err := t.pass(ctx, by, wait)
@@ -135,13 +144,13 @@ func (t *town) run(ctx context.Context, by *being, argv, env []string) ([]byte, 
 			t.takeLate(ctx, by, app, verb, env)
 		}
 		if probing {
-			s.failed[by.name] = time.Now()
+			t.noteFailed(app, by.name)
 		}
 		return nil, -1, err
 	}
 	if probing {
 		if !s.up {
-			s.failed[by.name] = time.Now()
+			t.noteFailed(app, by.name)
 			return []byte("connection refused\n"), 1, nil
 		}
 		return nil, 0, nil
@@ -267,7 +276,7 @@ func (t *town) take(by *being, app, verb string, env []string) {
 	t.w.tell("%s acts: %s %s, token %d", by.name, app, verb, token(env))
 	t.judge(by, app, verb, env)
 	if !t.trap.early {
-		t.spring(by)
+		t.spring(by, verb)
 	}
 	switch verb {
 	case "on":
@@ -289,8 +298,11 @@ func (t *town) take(by *being, app, verb string, env []string) {
 }
 
 // spring lets an ambush befall who acts. The caller holds mu.
-func (t *town) spring(by *being) {
-	if t.trap.acts--; t.trap.what == "" || t.trap.acts > 0 {
+func (t *town) spring(by *being, verb string) {
+	if t.trap.what == "" || t.trap.verb != "" && t.trap.verb != verb {
+		return
+	}
+	if t.trap.acts--; t.trap.acts > 0 {
 		return
 	}
 	what := t.trap.what
@@ -338,9 +350,12 @@ func (t *town) reached(by *being, s *site) bool {
 	return !s.hangs && !s.behindCut[by.name] && !s.refuses && !s.broken && time.Since(s.changed) > 40*time.Second
 }
 
-// wasToldOpen reports whether a watcher was told, before an attempt was journaled, that a database takes writes, and nothing has
-// happened to it since.
+// longestLook is how long an attempt's look at the old database lasts before it is journaled: the probes' timeout, and a moment.
+const longestLook = 3 * time.Second
+
+// wasToldOpen reports whether a watcher was told, before an attempt's own look began, that a database takes writes, and nothing
+// has happened to it since.
 func (t *town) wasToldOpen(by *being, s *site, token uint64) bool {
 	told := s.told[by.name]
-	return !s.openSince.IsZero() && !s.behindCut[by.name] && !told.IsZero() && told.Before(t.w.ledger.journaledAt(token))
+	return !s.openSince.IsZero() && !s.behindCut[by.name] && !told.IsZero() && told.Add(longestLook).Before(t.w.ledger.journaledAt(token))
 }

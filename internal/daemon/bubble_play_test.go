@@ -129,9 +129,13 @@ func (w *bubble) happen(words []string) {
 	case "stop":
 		w.stopping.Go(func() { w.quit(arg(1)) })
 	case "ambush":
-		n, _ := strconv.Atoi(arg(2))
+		verb := ""
+		n, err := strconv.Atoi(arg(2))
+		if err != nil {
+			n, verb = 1, arg(2)
+		}
 		w.town.mu.Lock()
-		w.town.trap = ambush{arg(1), n, arg(3) == "early"}
+		w.town.trap = ambush{arg(1), n, verb, arg(3) == "early"}
 		w.town.mu.Unlock()
 	case "start":
 		for _, name := range w.names {
@@ -215,7 +219,7 @@ func (w *bubble) rebuild() {
 	for name := range w.town.sites {
 		if name != s.Groups[group].Writer {
 			w.town.change(name, func(s *site) {
-				*s = site{up: true, database: true, maintenance: true, behindCut: s.behindCut, tokens: s.tokens, told: s.told, failed: s.failed}
+				*s = site{up: true, database: true, maintenance: true, behindCut: s.behindCut, tokens: s.tokens, told: s.told}
 			})
 		}
 	}

@@ -192,7 +192,7 @@ var themes = []func(d *dice){
 	func(d *dice) { // hands that come late
 		d.add(time.Second, "sticky")
 		d.add(time.Second, "slow-acts", d.span(4*time.Second, 12*time.Second))
-		d.add(time.Second, "ambush", d.oneOf("isolate", "isolate", "crash"), fmt.Sprint(1+d.IntN(4)), "early")
+		d.add(time.Second, "ambush", d.oneOf("isolate", "isolate", "crash"), d.oneOf("on", "freeze", "stop", "promote", "promote", "off"), "early")
 		d.add(time.Second, d.stir()...)
 		d.add(40*time.Second, "slow-acts", "0s")
 		d.add(20*time.Second, "start")
