@@ -120,6 +120,12 @@ func (w *bubble) happen(words []string) {
 		w.wire.setDelay(link{arg(1), arg(2)}, d)
 	case "reset":
 		w.wire.reset(link{arg(1), arg(2)})
+	case "reset-all":
+		for _, a := range w.names {
+			for _, b := range w.names {
+				w.wire.reset(link{a, b})
+			}
+		}
 	case "crash":
 		w.crash(arg(1))
 	case "crash-leader":

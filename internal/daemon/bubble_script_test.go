@@ -212,6 +212,12 @@ var themes = []func(d *dice){
 		}
 		d.add(20*time.Second, "heal")
 	},
+	func(d *dice) { // orders whose answers are lost
+		for range 4 {
+			d.add(3*time.Second, d.oneOf("pause", "switchover", "switchover", "abort", "resume"), d.watcher())
+			d.add(15*time.Millisecond, "reset-all")
+		}
+	},
 	func(d *dice) { // an outage while the automation is held
 		d.add(time.Second, "pause", d.watcher())
 		d.add(10*time.Second, d.oneOf("kill", "kill-app", "hang"), theActive)
