@@ -22,6 +22,7 @@ import (
 type lab struct {
 	dir      string
 	database bool
+	servers  map[string]string   // by app: the lines below database, if it is a real server
 	apps     map[string]*process // main, standby
 	watchers []*process
 	sockets  []*client.Client
@@ -136,7 +137,9 @@ func (l *lab) config(bin, name, socket string, ports []int) []byte {
 		fmt.Fprintf(&b, "      - name: %s\n        address: [192.0.2.%d]\n        probes: [{kind: http, url: \"%s/healthz\"}]\n", app, 10+i, url)
 		fmt.Fprintf(&b, "        maintenance:\n          on: {http: {method: PUT, url: \"%[1]s/admin/maintenance\"}}\n"+
 			"          off: {http: {method: DELETE, url: \"%[1]s/admin/maintenance\"}}\n          check: {http: {url: \"%[1]s/admin/maintenance\"}}\n", url)
-		if l.database {
+		if lines := l.servers[app]; lines != "" {
+			fmt.Fprintf(&b, "        database: %s\n", lines)
+		} else if l.database {
 			fmt.Fprint(&b, "        database:\n          kind: exec\n")
 			for _, verb := range [][2]string{{"role", "role"}, {"freeze", "freeze"}, {"unfreeze", "unfreeze"}, {"catch_up", "catch-up"},
 				{"stop_replication", "stop-replication"}, {"resume_replication", "resume-replication"}, {"promote", "promote"}} {

@@ -24,12 +24,14 @@ type site struct {
 	stopped     bool            // its replication
 	behindCut   map[string]bool // watchers that cannot reach it
 	slow        time.Duration   // what every program takes longer
+	slowActs    time.Duration   // what the programs that change something take longer
 	broken      bool            // what changes something exits 3: half of the time after it has done it
-	openSince   time.Time       // when its database last became a primary that takes writes and answers; zero: it is none
+	refuses     bool            // what changes something exits 3, and does nothing
+	sticky      bool            // what was asked takes effect before its deadline though who asked has been called off
+	openSince   time.Time       // since when its database is a primary that takes writes and answers soon; zero: it is not
 
 	tokens  map[string]uint64    // highest that app and database were touched with
-	looked  map[string]time.Time // when a watcher last finished to ask for its role, and was told
-	failed  map[string]time.Time // when a watcher's probe last failed
+	told    map[string]time.Time // when a watcher was first told its role since openSince
 	changed time.Time            // by a fault: what a watcher has just seen may be over
 }
 
@@ -38,24 +40,30 @@ type town struct {
 	w        *bubble
 	database bool
 
-	mu    sync.Mutex // guards what follows
+	seen   sync.Mutex              // guards failed; the ledger asks while others hold mu
+	failed map[[2]string]time.Time // app, watcher: when its probe last failed
+
+	mu    sync.Mutex // guards what follows; the ledger's is taken after it, never before
 	rng   *rand.Rand
 	sites map[string]*site
 	hands map[uint64]*being // who acts with a token
 	acts  int
 	trap  ambush
+	late  sync.WaitGroup // deeds that outlive who began them
 }
 
 // ambush is what befalls the watcher that acts next but so many.
 type ambush struct {
-	what string // crash, isolate; empty: nothing
-	acts int
+	what  string // crash, isolate; empty: nothing
+	acts  int
+	verb  string // only such acts count; empty: all do
+	early bool   // as soon as the program has begun, instead of when it takes effect
 }
 
 func newTown(w *bubble, apps []string, database bool, rng *rand.Rand) *town {
-	t := &town{w: w, database: database, rng: rng, sites: map[string]*site{}, hands: map[uint64]*being{}}
+	t := &town{w: w, database: database, rng: rng, sites: map[string]*site{}, hands: map[uint64]*being{}, failed: map[[2]string]time.Time{}}
 	for i, name := range apps {
-		s := &site{up: true, database: true, maintenance: i > 0, primary: i == 0, tokens: map[string]uint64{}, behindCut: map[string]bool{}, looked: map[string]time.Time{}, failed: map[string]time.Time{}}
+		s := &site{up: true, database: true, maintenance: i > 0, primary: i == 0, tokens: map[string]uint64{}, behindCut: map[string]bool{}, told: map[string]time.Time{}}
 		t.sites[name] = s
 		s.settle()
 	}
@@ -64,11 +72,12 @@ func newTown(w *bubble, apps []string, database bool, rng *rand.Rand) *town {
 
 // settle notes whether the database takes writes now.
 func (s *site) settle() {
-	switch writable := s.primary && !s.frozen && s.database; {
+	switch writable := s.primary && !s.frozen && s.database && !s.hangs && s.slow < time.Second; {
 	case !writable:
 		s.openSince = time.Time{}
 	case s.openSince.IsZero():
 		s.openSince = time.Now()
+		clear(s.told)
 	}
 }
 
@@ -87,15 +96,21 @@ func (t *town) is(app string) site {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	s := *t.sites[app]
-	s.tokens, s.behindCut, s.looked, s.failed = nil, nil, nil, nil
+	s.tokens, s.behindCut, s.told = nil, nil, nil
 	return s
 }
 
 // failedAt is when a watcher's probe of an app last failed.
 func (t *town) failedAt(app, watcher string) time.Time {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.sites[app].failed[watcher]
+	t.seen.Lock()
+	defer t.seen.Unlock()
+	return t.failed[[2]string{app, watcher}]
+}
+
+func (t *town) noteFailed(app, watcher string) {
+	t.seen.Lock()
+	defer t.seen.Unlock()
+	t.failed[[2]string{app, watcher}] = time.Now()
 }
 
 var errKilled = errors.New("killed with its watcher")
@@ -106,6 +121,13 @@ func (t *town) run(ctx context.Context, by *being, argv, env []string) ([]byte, 
 	t.mu.Lock()
 	s := t.sites[app]
 	wait := s.slow + time.Duration(1+t.rng.IntN(40))*time.Millisecond
+	changes := slices.Contains(ofApp, verb) || slices.Contains(ofDatabase, verb)
+	if changes && s.answers(verb) {
+		wait += s.slowActs
+	}
+	if changes && t.trap.early {
+		t.spring(by, verb)
+	}
 	t.mu.Unlock()
 	err := t.pass(ctx, by, wait)
 	t.mu.Lock()
@@ -118,18 +140,17 @@ func (t *town) run(ctx context.Context, by *being, argv, env []string) ([]byte, 
 	probing := verb == "probe"
 	if err != nil {
 		// Whoever is killed in the middle may have come to its end.
-		changes := slices.Contains(ofApp, verb) && s.up || slices.Contains(ofDatabase, verb) && s.database
-		if changes && !s.hangs && !s.behindCut[by.name] && t.rng.IntN(2) == 0 {
-			t.take(by, app, verb, env)
+		if changes && s.answers(verb) && !s.behindCut[by.name] && !s.refuses && (s.sticky || t.rng.IntN(2) == 0) {
+			t.takeLate(ctx, by, app, verb, env)
 		}
 		if probing {
-			s.failed[by.name] = time.Now()
+			t.noteFailed(app, by.name)
 		}
 		return nil, -1, err
 	}
 	if probing {
 		if !s.up {
-			s.failed[by.name] = time.Now()
+			t.noteFailed(app, by.name)
 			return []byte("connection refused\n"), 1, nil
 		}
 		return nil, 0, nil
@@ -153,18 +174,19 @@ func (t *town) pass(ctx context.Context, by *being, d time.Duration) error {
 
 // serve answers a program that is not a probe. The caller holds mu.
 func (t *town) serve(by *being, s *site, app, verb string, env []string) ([]byte, int, error) {
-	aboutDatabase := verb == "role" || slices.Contains(ofDatabase, verb)
 	switch {
-	case aboutDatabase && !s.database, !aboutDatabase && !s.up:
+	case !s.answers(verb):
 		return []byte("connection refused\n"), 2, nil
 	case verb == "check" && s.maintenance:
 		return nil, 0, nil
 	case verb == "check":
 		return nil, 1, nil
 	case verb == "role":
-		s.looked[by.name] = time.Now()
+		if s.told[by.name].IsZero() {
+			s.told[by.name] = time.Now()
+		}
 		return []byte(t.role(s)), 0, nil
-	case s.broken && t.rng.IntN(2) == 0:
+	case s.refuses, s.broken && t.rng.IntN(2) == 0:
 		return []byte("broken\n"), 3, nil
 	}
 	t.take(by, app, verb, env)
@@ -172,6 +194,34 @@ func (t *town) serve(by *being, s *site, app, verb string, env []string) ([]byte
 		return []byte("broken after it was done\n"), 3, nil
 	}
 	return nil, 0, nil
+}
+
+// answers reports whether the app, or its database if that is meant, answers at all.
+func (s *site) answers(verb string) bool {
+	if verb == "role" || slices.Contains(ofDatabase, verb) {
+		return s.database && !s.hangs
+	}
+	return s.up && !s.hangs
+}
+
+// takeLate lets a verb take effect whose program was killed: it may just have come to its end; and what a sticky app was
+// asked, it does, before the attempt's deadline. The caller holds mu.
+func (t *town) takeLate(ctx context.Context, by *being, app, verb string, env []string) {
+	deadline, ok := ctx.Deadline()
+	left := time.Until(deadline)
+	if s := t.sites[app]; !s.sticky || !ok || left <= 0 {
+		t.take(by, app, verb, env)
+		return
+	}
+	wait := time.Duration(t.rng.Int64N(int64(left)))
+	t.late.Go(func() {
+		<-time.After(wait)
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.sites[app].answers(verb) {
+			t.take(by, app, verb, env)
+		}
+	})
 }
 
 // role is what the database tells of itself. The caller holds mu.
@@ -225,7 +275,9 @@ func (t *town) take(by *being, app, verb string, env []string) {
 	t.acts++
 	t.w.tell("%s acts: %s %s, token %d", by.name, app, verb, token(env))
 	t.judge(by, app, verb, env)
-	t.spring(by)
+	if !t.trap.early {
+		t.spring(by, verb)
+	}
 	switch verb {
 	case "on":
 		s.maintenance = true
@@ -246,8 +298,11 @@ func (t *town) take(by *being, app, verb string, env []string) {
 }
 
 // spring lets an ambush befall who acts. The caller holds mu.
-func (t *town) spring(by *being) {
-	if t.trap.acts--; t.trap.what == "" || t.trap.acts > 0 {
+func (t *town) spring(by *being, verb string) {
+	if t.trap.what == "" || t.trap.verb != "" && t.trap.verb != verb {
+		return
+	}
+	if t.trap.acts--; t.trap.acts > 0 {
 		return
 	}
 	what := t.trap.what
@@ -280,7 +335,7 @@ func (t *town) judge(by *being, app, verb string, env []string) {
 			continue
 		}
 		switch {
-		case verb == "promote" && !s.primary && t.wasToldOpen(by, other):
+		case verb == "promote" && !s.primary && !t.w.forced() && t.wasToldOpen(by, other, n):
 			t.w.fault("guarantee 5: %s while the database of %s answers and takes writes since %s", what, name, t.w.at(other.openSince))
 		case verb == "unfreeze" && s.primary && !other.openSince.IsZero() && t.reached(by, other):
 			t.w.fault("guarantee 5: %s while the database of %s takes writes", what, name)
@@ -292,10 +347,15 @@ func (t *town) judge(by *being, app, verb string, env []string) {
 
 // reached reports whether a watcher has been able to reach an app for a while, so that it must know how it is.
 func (t *town) reached(by *being, s *site) bool {
-	return !s.hangs && !s.behindCut[by.name] && time.Since(s.changed) > 40*time.Second
+	return !s.hangs && !s.behindCut[by.name] && !s.refuses && !s.broken && time.Since(s.changed) > 40*time.Second
 }
 
-// wasToldOpen reports whether a watcher has been told that a database takes writes, and nothing has happened to it since.
-func (t *town) wasToldOpen(by *being, s *site) bool {
-	return !s.openSince.IsZero() && t.reached(by, s) && !s.looked[by.name].Before(s.openSince)
+// longestLook is how long an attempt's look at the old database lasts before it is journaled: the probes' timeout, and a moment.
+const longestLook = 3 * time.Second
+
+// wasToldOpen reports whether a watcher was told, before an attempt's own look began, that a database takes writes, and nothing
+// has happened to it since.
+func (t *town) wasToldOpen(by *being, s *site, token uint64) bool {
+	told := s.told[by.name]
+	return !s.openSince.IsZero() && !s.behindCut[by.name] && !told.IsZero() && told.Add(longestLook).Before(t.w.ledger.journaledAt(token))
 }

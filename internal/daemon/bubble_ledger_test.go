@@ -26,6 +26,7 @@ type ledger struct {
 	stored  map[[2]uint64]time.Time // index, term: when it was first on a disk
 	names   map[uint32]string       // serial: what the group's name points at
 	results map[string]outcome      // by a command's id
+	granted map[uint64]bool         // tokens that Apply gave
 	events  []event
 	ended   time.Time // when the last switchover ended that a cooldown follows
 }
@@ -46,7 +47,7 @@ type event struct {
 func newLedger(w *bubble) *ledger {
 	s := failover.NewState()
 	return &ledger{w: w, states: map[uint64]*failover.State{0: s}, last: s, entries: map[uint64]*raft.Log{}, hashes: map[uint64]string{},
-		stored: map[[2]uint64]time.Time{}, names: map[uint32]string{}, results: map[string]outcome{}}
+		stored: map[[2]uint64]time.Time{}, names: map[uint32]string{}, results: map[string]outcome{}, granted: map[uint64]bool{}}
 }
 
 // noteStored takes the time at which an entry is on a disk.
@@ -59,6 +60,26 @@ func (l *ledger) noteStored(logs []*raft.Log) {
 			l.stored[key] = time.Now()
 		}
 	}
+}
+
+// journaledAt is when an entry was first on a disk; zero: it never was.
+func (l *ledger) journaledAt(index uint64) (first time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for key, at := range l.stored {
+		if key[0] == index && (first.IsZero() || at.Before(first)) {
+			first = at
+		}
+	}
+	return first
+}
+
+// hasGranted reports whether a token was given, by the log up to a state that a watcher has applied.
+func (l *ledger) hasGranted(by *being, s *failover.State, token uint64) bool {
+	l.note(by, s)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.granted[token]
 }
 
 // note takes a state that a watcher has published.
@@ -111,6 +132,9 @@ func (l *ledger) apply(e *raft.Log) {
 	before := l.last
 	after, result := before.Apply(failover.Entry{Index: e.Index, Term: e.Term, Command: c})
 	l.states[e.Index], l.last = after, after
+	if result.Token != 0 {
+		l.granted[result.Token] = true
+	}
 	if c.ID != "" {
 		if old, again := l.results[c.ID]; !again || old.result.Rule == "term" {
 			l.results[c.ID] = outcome{e.Index, result}
@@ -282,6 +306,11 @@ func (w *bubble) unjournaled(by *being, token uint64, app string, env []string) 
 	}
 	if c.Term != mine.Term {
 		return "the entry was appended in another term than it was proposed in"
+	}
+	if s := by.d.node.State(); s.Index < token {
+		return fmt.Sprintf("it has applied no more than %d", s.Index)
+	} else if !w.ledger.hasGranted(by, s, token) {
+		return "the log has not accepted that attempt"
 	}
 	holders := 0
 	for _, disk := range w.disks() {

@@ -106,6 +106,10 @@ func (w *bubble) happen(words []string) {
 				w.wire.block(link{other, arg(1)})
 			}
 		}
+	case "isolate-leader":
+		if l := w.leader(); l != nil {
+			w.happen([]string{"isolate", l.name})
+		}
 	case "heal":
 		w.wire.healAll()
 		for name := range w.town.sites {
@@ -116,6 +120,12 @@ func (w *bubble) happen(words []string) {
 		w.wire.setDelay(link{arg(1), arg(2)}, d)
 	case "reset":
 		w.wire.reset(link{arg(1), arg(2)})
+	case "reset-all":
+		for _, a := range w.names {
+			for _, b := range w.names {
+				w.wire.reset(link{a, b})
+			}
+		}
 	case "crash":
 		w.crash(arg(1))
 	case "crash-leader":
@@ -125,9 +135,13 @@ func (w *bubble) happen(words []string) {
 	case "stop":
 		w.stopping.Go(func() { w.quit(arg(1)) })
 	case "ambush":
-		n, _ := strconv.Atoi(arg(2))
+		verb := ""
+		n, err := strconv.Atoi(arg(2))
+		if err != nil {
+			n, verb = 1, arg(2)
+		}
 		w.town.mu.Lock()
-		w.town.trap = ambush{arg(1), n}
+		w.town.trap = ambush{arg(1), n, verb, arg(3) == "early"}
 		w.town.mu.Unlock()
 	case "start":
 		for _, name := range w.names {
@@ -148,10 +162,21 @@ func (w *bubble) happen(words []string) {
 	case "slow":
 		d, _ := time.ParseDuration(arg(2))
 		set(func(s *site) { s.slow = d })
+	case "slow-acts":
+		d, _ := time.ParseDuration(arg(1))
+		for name := range w.town.sites {
+			w.town.change(name, func(s *site) { s.slowActs = d })
+		}
 	case "broken":
 		set(func(s *site) { s.broken = true })
+	case "refuse":
+		set(func(s *site) { s.refuses = true })
+	case "sticky":
+		for name := range w.town.sites {
+			w.town.change(name, func(s *site) { s.sticky = true })
+		}
 	case "mend":
-		set(func(s *site) { s.broken, s.slow = false, 0 })
+		set(func(s *site) { s.broken, s.refuses, s.slow = false, false, 0 })
 	case "rebuild":
 		w.rebuild()
 	default:
@@ -200,7 +225,7 @@ func (w *bubble) rebuild() {
 	for name := range w.town.sites {
 		if name != s.Groups[group].Writer {
 			w.town.change(name, func(s *site) {
-				*s = site{up: true, database: true, maintenance: true, behindCut: s.behindCut, tokens: s.tokens, looked: s.looked, failed: s.failed}
+				*s = site{up: true, database: true, maintenance: true, behindCut: s.behindCut, tokens: s.tokens, told: s.told}
 			})
 		}
 	}
@@ -209,11 +234,11 @@ func (w *bubble) rebuild() {
 // heal ends every fault.
 func (w *bubble) heal() {
 	w.tell("> all is healed")
-	w.happen([]string{"ambush", "", "0"})
+	w.happen([]string{"ambush", "", "0", ""})
 	w.wire.healAll()
 	for name := range w.town.sites {
 		w.town.change(name, func(s *site) {
-			s.up, s.database, s.hangs, s.broken, s.slow = true, true, false, false, 0
+			s.up, s.database, s.hangs, s.broken, s.refuses, s.sticky, s.slow, s.slowActs = true, true, false, false, false, false, 0, 0
 			clear(s.behindCut)
 		})
 	}

@@ -88,6 +88,8 @@ func (d *dice) active() string {
 	return d.app()
 }
 
+func (d *dice) oneOf(words ...string) string { return words[d.IntN(len(words))] }
+
 func (d *dice) two() []string {
 	a, b := d.watcher(), d.watcher()
 	for a == b {
@@ -110,7 +112,7 @@ var verbs = []verb{
 	{"crash", 5, func(d *dice) []string { return []string{d.watcher()} }},
 	{"crash-leader", 4, func(d *dice) []string { return nil }},
 	{"ambush", 6, func(d *dice) []string {
-		return []string{[]string{"crash", "isolate"}[d.IntN(2)], fmt.Sprint(1 + d.IntN(6))}
+		return []string{d.oneOf("crash", "isolate"), fmt.Sprint(1 + d.IntN(6)), d.oneOf("early", "late")}
 	}},
 	{"stop", 1, func(d *dice) []string { return []string{d.watcher()} }},
 	{"start", 7, func(*dice) []string { return nil }},
@@ -123,6 +125,8 @@ var verbs = []verb{
 	{"unreachable", 3, func(d *dice) []string { return []string{d.watcher(), d.active()} }},
 	{"slow", 2, func(d *dice) []string { return []string{d.app(), d.span(100*time.Millisecond, 4*time.Second)} }},
 	{"broken", 2, func(d *dice) []string { return []string{d.app()} }},
+	{"refuse", 2, func(d *dice) []string { return []string{d.app()} }},
+	{"sticky", 1, func(*dice) []string { return nil }},
 	{"mend", 4, func(d *dice) []string { return []string{d.app()} }},
 	{"rebuild", 2, func(d *dice) []string { return nil }},
 	{"pause", 2, func(d *dice) []string { return []string{d.watcher()} }},
@@ -145,7 +149,10 @@ func newPlan(seed uint64) *plan {
 	for _, v := range verbs {
 		total += v.weight
 	}
-	for i := range 4 + d.IntN(16) {
+	if d.IntN(2) == 0 {
+		themes[d.IntN(len(themes))](d)
+	}
+	for i := range 4 + d.IntN(14) {
 		if i%7 == 2 { // so that most of what follows happens in the middle of something
 			p.events = append(p.events, happening{d.pause(), d.stir()})
 			continue
@@ -160,6 +167,68 @@ func newPlan(seed uint64) *plan {
 		}
 	}
 	return p
+}
+
+// add adds an event that comes at some time within the given one.
+func (d *dice) add(within time.Duration, words ...string) {
+	d.p.events = append(d.p.events, happening{time.Duration(d.Int64N(int64(within))).Round(time.Millisecond), words})
+}
+
+// themes are what chance alone would seldom bring about: situations that a rule was made for.
+var themes = []func(d *dice){
+	func(d *dice) { // a verdict that is old when the second one comes
+		two := d.two()
+		d.add(time.Second, "unreachable", two[0], theActive)
+		d.add(time.Second, "ambush", "isolate", "1", "early")
+		d.p.events = append(d.p.events, happening{15 * time.Second, []string{d.oneOf("isolate", "crash"), two[0]}})
+		d.p.events = append(d.p.events, happening{15 * time.Second, []string{"unreachable", two[1], theActive}})
+		d.p.events = append(d.p.events, happening{30 * time.Second, []string{"start"}})
+	},
+	func(d *dice) { // the app is gone, and its database is there and cannot be frozen
+		d.add(time.Second, "refuse", theActive)
+		d.add(time.Second, "kill-app", theActive)
+		d.add(40*time.Second, d.oneOf("mend", "crash-leader"), theActive)
+	},
+	func(d *dice) { // hands that come late
+		d.add(time.Second, "sticky")
+		d.add(time.Second, "slow-acts", d.span(4*time.Second, 12*time.Second))
+		d.add(time.Second, "ambush", d.oneOf("isolate", "isolate", "crash"), d.oneOf("on", "freeze", "stop", "promote", "promote", "off"), "early")
+		d.add(time.Second, d.stir()...)
+		d.add(40*time.Second, "slow-acts", "0s")
+		d.add(20*time.Second, "start")
+	},
+	func(d *dice) { // a watcher that starts again, alone, after a switch
+		w := d.watcher()
+		d.add(time.Second, d.stir()...)
+		d.p.events = append(d.p.events, happening{30 * time.Second, []string{"isolate", w}})
+		d.add(10*time.Second, "crash", w)
+		d.add(10*time.Second, "start")
+		d.add(30*time.Second, "heal")
+	},
+	func(d *dice) { // a leader alone, and people at it
+		d.add(time.Second, "isolate-leader")
+		for range 3 {
+			d.add(2*time.Second, d.oneOf("pause", "switchover", "abort", "resume"), d.watcher())
+		}
+		d.add(20*time.Second, "heal")
+	},
+	func(d *dice) { // orders whose answers are lost
+		for range 4 {
+			d.add(3*time.Second, d.oneOf("pause", "switchover", "switchover", "abort", "resume"), d.watcher())
+			d.add(15*time.Millisecond, "reset-all")
+		}
+	},
+	func(d *dice) { // an outage while the automation is held
+		d.add(time.Second, "pause", d.watcher())
+		d.add(10*time.Second, d.oneOf("kill", "kill-app", "hang"), theActive)
+		d.add(40*time.Second, d.oneOf("resume", "switchover", "crash-leader"), d.watcher())
+	},
+	func(d *dice) { // no turning back
+		d.add(time.Second, d.stir()...)
+		for range 4 {
+			d.add(5*time.Second, "abort", d.watcher())
+		}
+	},
 }
 
 // stir is an event that begins a switchover, if one can begin.

@@ -3,6 +3,7 @@ package daemon
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -98,23 +99,31 @@ func TestBubbleSchedules(t *testing.T) {
 	t.Logf("%d schedules in %s, %.0f a minute; %d acts, %d log entries, %s of fake time\nswitchovers: %v", count, took.Round(time.Second), float64(count)/took.Minutes(), acts.Load(), entries.Load(), time.Duration(simulated.Load()).Round(time.Minute), ends)
 }
 
-// TestBubbleScript plays the schedule in the file that SCRIPT names, if it names one.
+// TestBubbleScript plays the schedules that are kept, each for what it once found or is there to find, or the one in the file
+// that SCRIPT names.
 func TestBubbleScript(t *testing.T) {
-	name := os.Getenv("SCRIPT")
-	if name == "" {
-		return
+	files, err := filepath.Glob("testdata/bubble/*.txt")
+	if name := os.Getenv("SCRIPT"); name != "" {
+		files = []string{name}
 	}
-	text, err := os.ReadFile(name)
-	if err != nil {
-		t.Fatal(err)
+	if err != nil || len(files) == 0 {
+		t.Fatalf("there are no scripts: %v", err)
 	}
-	p, err := parsePlan(string(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if w := playPlan(t, p); len(w.faults) > 0 {
-		t.Error(w.report())
-	} else {
-		t.Log(w.report())
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p, err := parsePlan(string(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if w := playPlan(t, p); len(w.faults) > 0 {
+				t.Error(w.report())
+			} else if os.Getenv("SCRIPT") != "" {
+				t.Log(w.report())
+			}
+		})
 	}
 }

@@ -348,6 +348,12 @@ func (w *bubble) ask() {
 	for _, l := range w.living() {
 		serial, address, ok := l.ask()
 		if !ok {
+			w.mu.Lock()
+			before := w.said[l.name]
+			w.mu.Unlock()
+			if before != 0 {
+				w.fault("guarantee 6: %s answers nothing, though it has answered serial %d before", l.name, before)
+			}
 			continue
 		}
 		w.ledger.mu.Lock()
@@ -409,6 +415,14 @@ func (w *bubble) end() {
 		<-l.done
 	}
 	w.clients.Wait()
+	w.town.late.Wait()
+}
+
+// forced reports whether the switchover that is open was forced: a person has accepted that the old database may take writes.
+func (w *bubble) forced() bool {
+	s := w.state()
+	o := s.Groups[group].Switchover
+	return o.Open() && o.Force
 }
 
 // state is the newest state that any watcher has applied.

@@ -18,6 +18,7 @@ import (
 	"github.com/watchover-ha/watchover/internal/cluster"
 	"github.com/watchover-ha/watchover/internal/config"
 	"github.com/watchover-ha/watchover/internal/control"
+	"github.com/watchover-ha/watchover/internal/database"
 	"github.com/watchover-ha/watchover/internal/guard"
 	"github.com/watchover-ha/watchover/internal/nameserver"
 	"github.com/watchover-ha/watchover/internal/notify"
@@ -57,7 +58,8 @@ type Daemon struct {
 	observer *switchover.Observer
 	runner   *switchover.Runner
 	notifier *notify.Notifier
-	pagers   *guard.Guard // of notifications' programs: those of switchovers must not wait for a place behind them
+	warm     database.Warm // sessions with databases, between looks and attempts
+	pagers   *guard.Guard  // of notifications' programs: those of switchovers must not wait for a place behind them
 	dns      *nameserver.Server
 	voice    *voice
 	control  *control.Server
@@ -98,7 +100,7 @@ func (d *Daemon) build(f *config.File) error {
 	d.probing = guard.New(guard.Options{Log: d.part("guard")})
 	d.desk = newDesk(d)
 	d.stage = newStage(d)
-	hands := switchover.Options{Watcher: f.Watcher.Name, Dir: f.Dir, Run: d.program, Log: d.part("switchover"), UpSince: d.desk.upSince, Databases: openDatabase}
+	hands := switchover.Options{Watcher: f.Watcher.Name, Dir: f.Dir, Run: d.program, Log: d.part("switchover"), UpSince: d.desk.upSince, Databases: d.openDatabase}
 	d.runner = switchover.New(hands)
 	d.observer = switchover.NewObserver(hands, d.desk.sighted)
 	d.pagers = guard.New(guard.Options{Log: d.part("guard")})
@@ -259,6 +261,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 	d.probing.Close()
 	d.guard.Close()
 	d.pagers.Close()
+	d.warm.Close()
 	d.log.Info().Dur("after", time.Since(d.start)).Msg("watcher has stopped")
 	return err
 }

@@ -12,10 +12,10 @@ import (
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
-// openDatabase gives the runner and the observer the drivers of all kinds but exec.
-func openDatabase(o switchover.Opening) (switchover.Database, error) {
+// openDatabase gives the runner and the observer the drivers of all kinds but exec. They share their sessions.
+func (d *Daemon) openDatabase(o switchover.Opening) (switchover.Database, error) {
 	return database.Open(o.Policy.Kind, database.Options{
-		DSN: o.Policy.DSN, PasswordFile: resolve(o.Dir, o.Policy.PasswordFile), CAFile: resolve(o.Dir, o.Policy.CAFile), Deadline: o.Deadline,
+		DSN: o.Policy.DSN, PasswordFile: resolve(o.Dir, o.Policy.PasswordFile), CAFile: resolve(o.Dir, o.Policy.CAFile), Deadline: o.Deadline, Warm: &d.warm,
 	})
 }
 

@@ -35,6 +35,9 @@ type Driver interface {
 	StopReplication(context.Context) (output string, err error)
 	ResumeReplication(ctx context.Context, found string) (output string, err error)
 	Promote(context.Context) (output string, err error)
+	// Rehearse looks, changing nothing, whether we may do what the plan needs of this server, and at settings that would make a
+	// step fail. writer: it is the one to be frozen, else the one to be promoted. A finding that is Certain is the server's word.
+	Rehearse(ctx context.Context, writer bool) []failover.Finding
 	TellsFrozen() bool
 	Close()
 }
@@ -45,6 +48,7 @@ type Options struct {
 	PasswordFile string    // absolute; empty: no password
 	CAFile       string    // absolute; authorities for the server's certificate, in PEM form; empty: those of the system
 	Deadline     time.Time // of the attempt: the server is told to end the session then; zero: a mere look
+	Warm         *Warm     // where sessions are kept between attempts and looks; nil: they are ended
 }
 
 // joinSorted words a list in an order that does not depend on chance.

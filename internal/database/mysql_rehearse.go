@@ -16,7 +16,7 @@ var privilegesMariaDB = []string{"READ_ONLY ADMIN", "CONNECTION ADMIN", "PROCESS
 // Rehearse looks at privileges and settings.
 func (m *mysql) Rehearse(ctx context.Context, writer bool) []failover.Finding {
 	if err := m.open(ctx); err != nil {
-		return nil // told already, by the look before
+		return []failover.Finding{finding(checkPrivileges, "", nil, err)}
 	}
 	found := m.rehearseSettings(ctx, writer)
 	if m.dialect.mariadb {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -38,6 +39,12 @@ func parsePostgres(dsn string) (*pgx.ConnConfig, error) {
 			return nil, errors.New("the dsn names several hosts; a database is one server")
 		}
 	}
+	// What the dsn leaves out comes from the watcher's environment; whom to ask and as whom must not.
+	for _, key := range []struct{ what, pattern string }{{"host", `host(addr)?\s*=|://([^/]*@)?[^/:]`}, {"user", `user\s*=|://[^/@]+@`}} {
+		if !regexp.MustCompile(key.pattern).MatchString(dsn) {
+			return nil, fmt.Errorf("the dsn names no %s", key.what)
+		}
+	}
 	return config, nil
 }
 
@@ -65,6 +72,9 @@ func (p *postgres) connect(ctx context.Context) (*pgx.Conn, error) {
 	if p.conn != nil || p.broken != nil {
 		return p.conn, p.broken
 	}
+	if p.conn = p.warm(ctx); p.conn != nil {
+		return p.conn, nil
+	}
 	config := p.config.Copy()
 	secret, err := password(p.o.PasswordFile)
 	if err != nil {
@@ -86,6 +96,28 @@ func (p *postgres) connect(ctx context.Context) (*pgx.Conn, error) {
 		p.broken = plain(err)
 	}
 	return p.conn, p.broken
+}
+
+// server names the server and whom we are there, for sessions that are kept.
+func (p *postgres) server() string { return p.o.DSN + "\n" + p.o.PasswordFile + "\n" + p.o.CAFile }
+
+// warm is a session that another attempt or look has left, if it answers.
+func (p *postgres) warm(ctx context.Context) *pgx.Conn {
+	for {
+		conn, ok := p.o.Warm.take(p.server()).(*pgx.Conn)
+		if !ok {
+			return nil
+		}
+		if _, err := conn.Exec(ctx, p.limits("watchover")); err == nil {
+			return conn
+		}
+		end(conn)
+	}
+}
+
+// limits has the server end the session, or a statement of it, when the time is over.
+func (p *postgres) limits(name string) string {
+	return fmt.Sprintf("SET idle_session_timeout = %s; SET statement_timeout = %[1]s; SET application_name = '%s'", milliseconds(p.left()), name)
 }
 
 // idleLook is how long a mere look's session may live on when its watcher is frozen.
@@ -178,11 +210,10 @@ func (p *postgres) arm(ctx context.Context) error {
 	if p.token == 0 {
 		return errNotBegun
 	}
-	left := p.left()
-	if left <= 0 {
+	if p.left() <= 0 {
 		return errTooLate
 	}
-	return p.exec(ctx, fmt.Sprintf("SET idle_session_timeout = %s; SET statement_timeout = %[1]s; SET application_name = 'watchover %d'", milliseconds(left), p.token))
+	return p.exec(ctx, p.limits(fmt.Sprintf("watchover %d", p.token)))
 }
 
 // act is arm and one statement.
@@ -255,14 +286,26 @@ func (p *postgres) reload(ctx context.Context) error {
 // TellsFrozen is true: whoever asks sees the setting.
 func (p *postgres) TellsFrozen() bool { return true }
 
-// Close ends the session. It does not wait for the server's answer for long.
+// Close leaves the session to who comes next, or ends it.
 func (p *postgres) Close() {
-	if p.conn == nil {
-		return
+	conn := p.conn
+	p.conn, p.broken = nil, errClosed
+	switch {
+	case conn == nil:
+	case conn.IsClosed() || conn.PgConn().TxStatus() != 'I':
+		end(conn)
+	default:
+		p.o.Warm.put(p.server(), conn, func() { end(conn) })
 	}
+}
+
+// end ends a session. It does not wait for the server's answer for long.
+func end(conn *pgx.Conn) {
 	ctx, cancel := context.WithTimeout(context.Background(), closing)
 	defer cancel()
-	_ = p.conn.Close(ctx)
+	_ = conn.Close(ctx)
 }
 
 const closing = 100 * time.Millisecond
+
+var errClosed = errors.New("the session has been ended")

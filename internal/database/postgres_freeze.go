@@ -80,14 +80,23 @@ func (p *postgres) Freeze(ctx context.Context) (string, error) {
 
 // heeded refuses to call frozen what some role or database would not heed.
 func (p *postgres) heeded(ctx context.Context) error {
+	who, err := p.exempt(ctx)
+	if err == nil && who != "" {
+		err = fmt.Errorf("cannot freeze: %s has a %s of its own that goes before the server's; ALTER ... RESET it", who, readOnly)
+	}
+	return err
+}
+
+// exempt names the roles and databases that have a default of their own by which a freeze would not hold; empty: there are none.
+func (p *postgres) exempt(ctx context.Context) (string, error) {
 	var who *string
-	if err := p.ask(ctx, "SELECT "+exempt, &who); err != nil {
-		return err
+	err := p.ask(ctx, `SELECT string_agg(CASE WHEN s.setrole = 0 THEN '' ELSE 'role ' || s.setrole::regrole END
+		|| CASE WHEN s.setdatabase = 0 THEN '' ELSE ' database ' || (SELECT datname FROM pg_database d WHERE d.oid = s.setdatabase) END, ', ')
+		FROM `+ownDefaults+` AND lower(split_part(c, '=', 2)) NOT IN ('on', 'true', 'yes', '1')`, &who)
+	if err != nil || who == nil {
+		return "", err
 	}
-	if who != nil {
-		return fmt.Errorf("cannot freeze: %s has a %s of its own that goes before the server's; ALTER ... RESET it", *who, readOnly)
-	}
-	return nil
+	return strings.TrimSpace(*who), nil
 }
 
 // strangers are the sessions of clients, other than Watchover's, that began before a moment.

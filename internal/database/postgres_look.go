@@ -2,6 +2,7 @@ package database
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -20,37 +21,35 @@ SELECT pg_is_in_recovery(),
   CASE WHEN pg_is_in_recovery() THEN greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()) ELSE pg_current_wal_insert_lsn() END::text,
   CASE WHEN pg_is_in_recovery() THEN (SELECT received_tli::text FROM pg_stat_wal_receiver)
     ELSE ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint::text END,
-  EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming'
-    AND clock_timestamp() - last_msg_receipt_time <= interval '1 second' + (SELECT CASE WHEN setting = '0' THEN 60000 ELSE setting::int END FROM pg_settings WHERE name = 'wal_receiver_timeout') * interval '0.5 millisecond'),
-  (SELECT setting FROM pg_settings WHERE name = 'default_transaction_read_only'),
-  (SELECT source FROM pg_settings WHERE name = 'default_transaction_read_only'),
-  ` + exempt
+  EXISTS (SELECT FROM pg_stat_wal_receiver WHERE status = 'streaming' AND clock_timestamp() - last_msg_receipt_time
+    <= interval '1 second' + coalesce(nullif(current_setting('wal_receiver_timeout')::interval, '0'), '1 minute') / 2),
+  current_setting('default_transaction_read_only'),
+  EXISTS (SELECT FROM ` + ownDefaults + ` AND setdatabase IN (0, (SELECT oid FROM pg_database WHERE datname = current_database())) AND setrole IN (0, current_user::regrole)),
+  EXISTS (SELECT FROM ` + ownDefaults + ` AND lower(split_part(c, '=', 2)) NOT IN ('on', 'true', 'yes', '1'))`
 
-// exempt is who does not heed the server's default_transaction_read_only, because a default of their own goes before it.
-const exempt = `(SELECT string_agg(concat_ws(' in ', nullif(coalesce('role ' || quote_ident(r.rolname), ''), ''), 'database ' || quote_ident(d.datname)), ', ')
-    FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) AS c
-    WHERE c ILIKE 'default_transaction_read_only=%' AND lower(split_part(c, '=', 2)) NOT IN ('on', 'true', 'yes', '1'))`
+// ownDefaults are defaults that a role or a database has of its own, which go before the server's.
+const ownDefaults = `pg_db_role_setting s, unnest(s.setconfig) AS c WHERE c ILIKE 'default_transaction_read_only=%'`
 
 // Observe looks once. A primary's position is all that is in its log, a commit that nobody has waited for included; a replica's
 // is what it has on its disk.
 func (p *postgres) Observe(ctx context.Context) (failover.Observation, error) {
 	o := failover.Observation{Role: failover.RoleUnknown}
 	var recovering, streaming bool
-	var id, frozen, source string
-	var position, timeline, exempted *string
-	if err := p.ask(ctx, lookPostgres, &recovering, &id, &position, &timeline, &streaming, &frozen, &source, &exempted); err != nil {
+	var id, frozen string
+	var position, timeline *string
+	var hidden, exempted bool
+	if err := p.ask(ctx, lookPostgres, &recovering, &id, &position, &timeline, &streaming, &frozen, &hidden, &exempted); err != nil {
 		return o, err
 	}
-	switch source {
-	case "database", "user", "database user", "client", "session":
-		return o, fmt.Errorf("cannot see whether it is frozen: default_transaction_read_only is set for this %s; ALTER ... RESET it there", source)
+	if hidden {
+		return o, errors.New("cannot see whether it is frozen: default_transaction_read_only is set for the role or the database of the dsn; ALTER ROLE or ALTER DATABASE ... RESET it")
 	}
 	if recovering {
 		o.Role = failover.RoleReplica
 	} else {
 		o.Role = failover.RolePrimary
 	}
-	o.ID, o.Streaming, o.Frozen = id, streaming && recovering, frozen == "on" && exempted == nil
+	o.ID, o.Streaming, o.Frozen = id, streaming && recovering, frozen == "on" && !exempted
 	if position != nil {
 		at, err := parseLSN(*position)
 		if err != nil {

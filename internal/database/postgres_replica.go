@@ -179,11 +179,7 @@ func (p *postgres) Promote(ctx context.Context) (string, error) {
 		if err := p.act(ctx, "SELECT pg_promote(false)"); err != nil {
 			return "", err
 		}
-		err := poll(ctx, func() (bool, error) {
-			err := p.ask(ctx, "SELECT pg_is_in_recovery()", &recovering)
-			return !recovering, err
-		})
-		if err != nil {
+		if err := p.awaitPrimary(ctx); err != nil {
 			return "", fmt.Errorf("recovery does not end: %w", err)
 		}
 	}
@@ -196,3 +192,28 @@ func (p *postgres) Promote(ctx context.Context) (string, error) {
 	}
 	return fmt.Sprintf("recovery ended after %s", took.Round(time.Millisecond)), nil
 }
+
+// awaitPrimary waits for the end of recovery. The startup process looks for a receiver again every wal_retrieve_retry_interval,
+// 5 s by default, and may have taken the signal to promote for the receiver's (it then sleeps the whole interval). A reload
+// wakes it, so it is woken until it is done, less and less often: it may have much to apply.
+func (p *postgres) awaitPrimary(ctx context.Context) error {
+	pause := firstWake
+	wake := time.Now().Add(pause)
+	return poll(ctx, func() (bool, error) {
+		recovering := true
+		if err := p.ask(ctx, "SELECT pg_is_in_recovery()", &recovering); err != nil || !recovering {
+			return !recovering, err
+		}
+		if time.Now().Before(wake) {
+			return false, nil
+		}
+		pause = min(2*pause, lastWake)
+		wake = time.Now().Add(pause)
+		return false, p.act(ctx, "SELECT pg_reload_conf()")
+	})
+}
+
+const (
+	firstWake = 10 * time.Millisecond
+	lastWake  = time.Second
+)

@@ -15,12 +15,7 @@ import (
 // hands opens a driver that may act for a minute.
 func hands(t *testing.T, p *dbtest.Postgres) Driver {
 	t.Helper()
-	return handsFor(t, p, time.Minute)
-}
-
-func handsFor(t *testing.T, p *dbtest.Postgres, left time.Duration) Driver {
-	t.Helper()
-	d, err := Open("postgres", Options{DSN: p.DSN(), PasswordFile: p.PasswordFile(t), Deadline: time.Now().Add(left)})
+	d, err := Open("postgres", Options{DSN: p.DSN(), PasswordFile: p.PasswordFile(t), Deadline: time.Now().Add(time.Minute)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +40,7 @@ func look(t *testing.T, p *dbtest.Postgres) (failover.Observation, error) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	return d.Observe(ctx)
 }

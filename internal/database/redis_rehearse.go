@@ -20,7 +20,7 @@ var plan = [][]string{
 func (r *redis) Rehearse(ctx context.Context, writer bool) []failover.Finding {
 	s, err := r.state(ctx)
 	if err != nil {
-		return nil // told already, by the look before
+		return []failover.Finding{finding(checkPrivileges, "", nil, err)}
 	}
 	return append(r.rehearseSettings(ctx, s, writer), r.rehearsePrivileges(ctx))
 }

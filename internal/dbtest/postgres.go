@@ -79,10 +79,12 @@ func NewPostgres(t TB) *Postgres {
 	return p
 }
 
-// NewPostgresPair starts a primary and a replica that streams from it.
-func NewPostgresPair(t TB) (primary, replica *Postgres) {
+// NewPostgresPair starts a primary and a replica that streams from it. settings are added to postgresql.conf.
+func NewPostgresPair(t TB, settings ...string) (primary, replica *Postgres) {
 	t.Helper()
 	primary, replica = template.copy(t, "primary"), template.copy(t, "replica")
+	primary.Set(t, settings...)
+	replica.Set(t, settings...)
 	primary.Start(t)
 	replica.Follow(t, primary)
 	replica.Start(t)

@@ -19,6 +19,8 @@ func TestForbidden(t *testing.T) {
 		{"internal/daemon", module + "/internal/guard", false},
 		{"internal/sim", module + "/internal/switchover", false},
 		{"internal/probe", module + "/internal/sim", true},
+		{"internal/bench", module + "/internal/dbtest", false},
+		{"internal/bench", module + "/internal/guard", true},
 		{"cmd/watchover", module + "/internal/daemon", false},
 	}
 	for _, test := range tests {

@@ -3,7 +3,11 @@
 package proctest
 
 import (
+	"context"
 	"fmt"
+	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -104,4 +108,138 @@ func databaseOf(s *client.Status, app string) client.Database {
 		return *d
 	}
 	return client.Database{}
+}
+
+// A main that dies with its database: the standby takes over, what is at risk is told before and never too low, and the old
+// main is frozen each time that it comes back writable.
+func TestServersPostgresMainDies(t *testing.T) {
+	p := newPostgresPair(t, settings{})
+	w := p.write()
+	began := time.Now()
+	p.killMachine("main")
+	p.writesOn(w, "standby")
+	w.Stop()
+	acks := w.Acks()
+	p.waitEnded(1)
+	o := p.history("w1")[0]
+	lost := dbtest.Lost(acks, p.db["standby"].Stored(t))
+	gap, _ := dbtest.Gap(acks)
+	t.Logf("%d acknowledged writes, %d lost; longest gap %s; at risk %s; %s", len(acks), len(lost), gap.Round(time.Millisecond), shown(o.AtRisk), outputs(&o))
+	if o.Kind != "failover" || o.AtRisk.Seconds == nil {
+		t.Fatalf("%s", shown(o))
+	}
+	if len(lost) > 0 && began.Sub(lost[0].At).Seconds() > *o.AtRisk.Seconds {
+		t.Errorf("%s of writes were lost, %.3f s were said to be at risk", began.Sub(lost[0].At), *o.AtRisk.Seconds)
+	}
+	for round := 1; round <= 2; round++ {
+		p.db["main"].Start(t)
+		if round > 1 {
+			p.db["main"].Exec(t, "ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()")
+		}
+		back := time.Now()
+		p.startApp("main", true)
+		p.frozenBy(t, "main")
+		t.Logf("round %d: frozen after %s", round, time.Since(back).Round(time.Millisecond))
+		p.onAll("main in maintenance", func(_ *client.Status, g *client.Group) bool { return appOf(g, "main").Maintenance == "on" })
+		p.killMachine("main")
+		p.onAll("main gone", func(_ *client.Status, g *client.Group) bool { return appOf(g, "main").Health == "down" })
+	}
+	if d := databaseOf(p.status("w1"), "standby"); d.Role != "primary" {
+		t.Errorf("standby's database: %s", shown(d))
+	}
+}
+
+// frozenBy waits until a database refuses its clients' writes.
+func (p *postgresPair) frozenBy(t *testing.T, app string) {
+	t.Helper()
+	dbtest.Until(t, app+" is frozen", func() bool {
+		return p.db[app].Query(t, "SELECT current_setting('default_transaction_read_only')") == "on"
+	})
+	if err := p.insert(app); err == nil {
+		t.Errorf("%s takes a write though it is frozen", app)
+	}
+}
+
+// insert writes a row as a client of the app.
+func (p *postgresPair) insert(app string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	s, err := dbtest.PostgresSession(ctx, p.db[app].AppDSN())
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	return s.Write(ctx, time.Now().UnixNano())
+}
+
+// The app dies and its database lives: it is frozen and caught up with, and nothing is lost.
+func TestServersPostgresMainAppDies(t *testing.T) {
+	p := newPostgresPair(t, settings{})
+	w := p.write()
+	p.killApp("main")
+	p.writesOn(w, "standby")
+	w.Stop()
+	p.waitEnded(1)
+	o := p.history("w1")[0]
+	t.Logf("%s", outputs(&o))
+	if lost := dbtest.Lost(w.Acks(), p.db["standby"].Stored(t)); len(lost) > 0 {
+		t.Errorf("%d acknowledged writes are lost, among them %+v", len(lost), lost[0])
+	}
+	if o.AtRisk.Bytes == nil || *o.AtRisk.Bytes != 0 || !o.AtRisk.BytesExact {
+		t.Errorf("at risk: %s", shown(o.AtRisk))
+	}
+	p.frozenBy(t, "main")
+}
+
+// A main that hangs, its database too, takes connections and answers nothing. When it goes on it is frozen before anything
+// else of it counts.
+func TestServersPostgresMainHangs(t *testing.T) {
+	p := newPostgresPair(t, settings{})
+	w := p.write()
+	p.db["main"].Freeze()
+	p.apps["main"].signal(t, syscall.SIGSTOP)
+	p.writesOn(w, "standby")
+	w.Stop()
+	p.waitEnded(1)
+	o := p.history("w1")[0]
+	t.Logf("at risk %s; %s", shown(o.AtRisk), outputs(&o))
+	if !appOf(&p.status("w1").Groups[0], "main").Marked {
+		t.Error("main is not marked")
+	}
+	p.db["main"].Thaw()
+	p.apps["main"].signal(t, syscall.SIGCONT)
+	p.frozenBy(t, "main")
+	if n := len(p.history("w1")); n != 1 {
+		t.Errorf("%d switchovers, want 1", n)
+	}
+}
+
+// A planned switchover whose replica cannot catch up is taken back: main takes writes, and both servers' settings are byte for
+// byte what they were.
+func TestServersPostgresUndo(t *testing.T) {
+	p := newPostgresPair(t, settings{only: map[string]string{"catch-up": "timeout: 3s, tries: 1"}})
+	p.db["main"].Exec(t, "ALTER SYSTEM SET default_transaction_read_only = 'no'", "ALTER SYSTEM SET work_mem = '5MB'")
+	p.db["standby"].Exec(t, "SELECT pg_wal_replay_pause()")
+	before := p.db["main"].AutoConf(t) + p.db["standby"].AutoConf(t)
+	w := p.write()
+	exit, output := p.order("w1", "switchover", group, "--yes")
+	if exit != 1 || !strings.Contains(output, "cannot catch up to") {
+		t.Fatalf("exit %d: %s", exit, output)
+	}
+	t.Logf("%s", output)
+	p.writesOn(w, "main")
+	w.Stop()
+	// What was set before us comes back as it was, the order of the lines apart: ALTER SYSTEM writes the last change last.
+	if after := p.db["main"].AutoConf(t) + p.db["standby"].AutoConf(t); sortedLines(after) != sortedLines(before) {
+		t.Errorf("settings after the undo:\n%s\nbefore:\n%s", after, before)
+	}
+	if lost := dbtest.Lost(w.Acks(), p.db["main"].Stored(t)); len(lost) > 0 {
+		t.Errorf("%d acknowledged writes are lost", len(lost))
+	}
+}
+
+func sortedLines(text string) string {
+	lines := strings.Split(text, "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }

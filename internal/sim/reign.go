@@ -34,7 +34,7 @@ type reign struct {
 	alarms   map[string]alarm
 	rung     *failover.State // whose timers alarms has
 	next     time.Duration   // when the first of them runs out
-	quorum   time.Duration // when a majority was last fresh
+	quorum   time.Duration   // when a majority was last fresh
 	cancel   context.CancelFunc
 	moved    bool // leadership was offered to somebody
 }

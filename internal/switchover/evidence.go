@@ -22,6 +22,7 @@ type evidence struct {
 	proof    time.Time // everything written before this was received
 	lag      *sample   // newest look at a live stream that told the lag
 	id       string    // a database that does not answer has not become another one
+	timeline uint64    // the same of a replica that tells none while it receives nothing
 }
 
 // judge turns a look into what this watcher reports. While the writer fails, stream and lag are those from before the
@@ -31,6 +32,9 @@ func (e *evidence) judge(s sample, failing time.Time, probing failover.Probing) 
 	o := s.db
 	if o.ID == "" {
 		o.ID = e.id
+	}
+	if o.Timeline == 0 {
+		o.Timeline = e.timeline
 	}
 	if failing.IsZero() {
 		return o
@@ -74,6 +78,9 @@ func (e *evidence) remember(s sample, failing time.Time) {
 	e.last = &s
 	if s.db.ID != "" {
 		e.id = s.db.ID
+	}
+	if s.db.Timeline != 0 {
+		e.timeline = s.db.Timeline
 	}
 	if !s.db.Streaming || s.db.Role != failover.RoleReplica {
 		if e.broken.IsZero() {

@@ -193,3 +193,17 @@ func TestDiffers(t *testing.T) {
 	want(t, "none and some", differs(nil, &base, limit), true)
 	want(t, "none and none", differs(nil, nil, limit), false)
 }
+
+// A replica whose stream is gone may not know any more on which timeline it is; it is still on the one that it was on. So one
+// of another timeline does not become fit by losing its stream.
+func TestTimelineOutlivesTheStream(t *testing.T) {
+	var e evidence
+	s := streamingAt(9, 0)
+	s.db.Timeline = 3
+	e.judge(s, time.Time{}, rhythm)
+	o := e.judge(sample{at: second(11), db: failover.Observation{Role: failover.RoleReplica}}, second(10), rhythm)
+	want(t, "timeline", o.Timeline, 3)
+	s = streamingAt(12, 0)
+	s.db.Timeline = 4
+	want(t, "timeline of a new stream", e.judge(s, time.Time{}, rhythm).Timeline, 4)
+}

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/watchover-ha/watchover/internal/dbtest"
+	"github.com/watchover-ha/watchover/pkg/client"
+)
+
+// move is one run: how long nothing was written, and what became of what was.
+type move struct {
+	gap, detection time.Duration
+	acked, lost    int
+	lostFor        time.Duration // from the first lost acknowledged write to the fault
+	atRisk         *float64      // seconds, as the journal says
+	steps          string
+}
+
+func runPostgres(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("postgres", flag.ContinueOnError)
+	runs := flags.Int("runs", 20, "how often")
+	fault := flags.String("fault", "none", "none (a planned switchover) or kill (SIGKILL to the main app and its database)")
+	fsync := flags.Bool("fsync", true, "let the databases wait for the disk")
+	trace := flags.Bool("trace", false, "of every run, print the steps of the switchover")
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *fault != "none" && *fault != "kill" {
+		return fmt.Errorf("there is no fault %q; say none or kill", *fault)
+	}
+	bin, err := os.MkdirTemp("", "watchover-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(bin)
+	defer dbtest.Sweep()
+	if err := build(ctx, bin+string(filepath.Separator)); err != nil {
+		return err
+	}
+	var moves []move
+	for run := range *runs {
+		m, err := moveOnce(ctx, bin, *fault == "kill", *fsync)
+		if err != nil {
+			return fmt.Errorf("run %d: %w", run+1, err)
+		}
+		fmt.Printf("run %2d  %s\n", run+1, m.line(*fault == "kill"))
+		if *trace {
+			fmt.Print(m.steps)
+		}
+		moves = append(moves, m)
+	}
+	summary(moves, *fault == "kill")
+	return nil
+}
+
+func (m move) line(killed bool) string {
+	text := fmt.Sprintf("longest gap %9s  %d acknowledged, %d lost", ms(m.gap), m.acked, m.lost)
+	if killed {
+		text += fmt.Sprintf("  of the gap %9s after the quorum's last verdict  lost %s, at risk %s", ms(m.gap-m.detection), ms(m.lostFor), risk(m.atRisk))
+	}
+	return text
+}
+
+func risk(seconds *float64) string {
+	if seconds == nil {
+		return "unknown"
+	}
+	return ms(time.Duration(*seconds * float64(time.Second)))
+}
+
+func summary(moves []move, killed bool) {
+	var gaps, after []time.Duration
+	lost, understated := 0, 0
+	for _, m := range moves {
+		gaps, after = append(gaps, m.gap), append(after, m.gap-m.detection)
+		lost += m.lost
+		if m.lost > 0 && (m.atRisk == nil || *m.atRisk < m.lostFor.Seconds()) {
+			understated++
+		}
+	}
+	fmt.Printf("%d runs: longest gap between acknowledged writes median %s, max %s; acknowledged writes lost %d\n", len(moves), ms(median(gaps)), ms(slices.Max(gaps)), lost)
+	if killed {
+		fmt.Printf("after the quorum's last verdict: median %s, max %s; seconds at risk below what was lost in %d runs\n", ms(median(after)), ms(slices.Max(after)), understated)
+	}
+}
+
+// scene stands in for a test in internal/dbtest.
+type scene struct {
+	cleanups []func()
+	failed   bool
+}
+
+type sceneFailure struct{ error }
+
+func (s *scene) Helper()             {}
+func (s *scene) Failed() bool        { return s.failed }
+func (s *scene) Cleanup(f func())    { s.cleanups = append(s.cleanups, f) }
+func (s *scene) Logf(string, ...any) {}
+func (s *scene) Fatalf(format string, args ...any) {
+	s.failed = true
+	panic(sceneFailure{fmt.Errorf(format, args...)})
+}
+
+func (s *scene) end() {
+	for _, f := range slices.Backward(s.cleanups) {
+		f()
+	}
+}
+
+func moveOnce(ctx context.Context, bin string, kill, fsync bool) (m move, err error) {
+	s := &scene{}
+	defer s.end()
+	defer func() {
+		if failure, ok := recover().(sceneFailure); ok {
+			err = failure.error
+		}
+	}()
+	db := map[string]*dbtest.Postgres{}
+	var settings []string
+	if fsync {
+		settings = append(settings, "fsync = on")
+	}
+	db["192.0.2.10"], db["192.0.2.11"] = dbtest.NewPostgresPair(s, settings...)
+	dir, err := os.MkdirTemp("", "watchover-run-")
+	if err != nil {
+		return m, err
+	}
+	l := &lab{dir: dir, servers: map[string]string{"main": serverLines(s, db["192.0.2.10"]), "standby": serverLines(s, db["192.0.2.11"])}}
+	s.Cleanup(l.stop)
+	if err := l.start(bin); err != nil {
+		return m, err
+	}
+	if err := l.awaitReady(ctx); err != nil {
+		return m, fmt.Errorf("%w; the first watcher says: %s", err, l.watchers[0].log.tail(2000))
+	}
+	w := dbtest.StartWriter(func() string {
+		if p := db[l.record()]; p != nil {
+			return p.AppDSN()
+		}
+		return ""
+	}, dbtest.PostgresSession)
+	s.Cleanup(w.Stop)
+	if err := poll(ctx, 10*time.Second, "the client to write", func() bool { return len(w.Acks()) > 200 }); err != nil {
+		return m, err
+	}
+	pause := time.Duration(time.Now().UnixNano() % int64(time.Second))
+	if err := poll(ctx, 10*time.Second, "a moment at random", func() bool { pause -= 20 * time.Millisecond; return pause < 0 }); err != nil {
+		return m, err
+	}
+	began := time.Now()
+	if kill {
+		_ = l.apps["main"].Process.Signal(syscall.SIGKILL)
+		db["192.0.2.10"].Kill()
+	} else if _, err := l.sockets[1].Switchover(ctx, "shop", client.SwitchoverRequest{}); err != nil {
+		return m, err
+	}
+	target := db["192.0.2.11"]
+	if err := poll(ctx, time.Minute, "writes to the standby", func() bool {
+		acks := w.Acks()
+		return acks[len(acks)-1].Server == target.AppDSN() && len(acks) > 20 && acks[len(acks)-20].Server == target.AppDSN()
+	}); err != nil {
+		return m, fmt.Errorf("%w; the first watcher says: %s", err, l.watchers[0].log.tail(3000))
+	}
+	w.Stop()
+	return l.judge(ctx, w.Acks(), target.Stored(s), began, kill)
+}
+
+func serverLines(s *scene, p *dbtest.Postgres) string {
+	return fmt.Sprintf("{kind: postgres, dsn: %q, password_file: %s}", p.DSN(), p.PasswordFile(s))
+}
+
+func (l *lab) judge(ctx context.Context, acks []dbtest.Ack, stored map[int64]bool, began time.Time, kill bool) (m move, err error) {
+	m.acked = len(acks)
+	m.gap, _ = dbtest.Gap(acks)
+	lost := dbtest.Lost(acks, stored)
+	if m.lost = len(lost); m.lost > 0 {
+		m.lostFor = max(0, began.Sub(lost[0].At))
+	}
+	if kill {
+		verdict, err := l.quorumVerdict(began)
+		if err != nil {
+			return m, err
+		}
+		m.detection = verdict.Sub(began)
+	}
+	history, err := l.sockets[0].History(ctx, "shop", 1)
+	if err != nil {
+		return m, err
+	}
+	if len(history.Switchovers) == 0 {
+		s, err := l.sockets[0].Status(ctx)
+		if err != nil || s.Groups[0].Switchover == nil {
+			return m, errors.Join(err, errors.New("there is no switchover"))
+		}
+		history.Switchovers = []client.Switchover{*s.Groups[0].Switchover}
+	}
+	o := history.Switchovers[0]
+	m.atRisk = o.AtRisk.Seconds
+	var b strings.Builder
+	for _, step := range o.Steps {
+		if step.StartedAt != nil && step.EndedAt != nil {
+			fmt.Fprintf(&b, "  %9s  %-17s %-8s %9s  %s %s\n", ms(step.StartedAt.Sub(began)), step.Name, step.State, ms(step.EndedAt.Sub(step.StartedAt.Time)), step.Output, step.Error)
+		}
+	}
+	m.steps = b.String()
+	return m, nil
+}
+
+// awaitReady waits until the standby could take over, as every watcher sees it.
+func (l *lab) awaitReady(ctx context.Context) error {
+	if err := l.awaitArmed(ctx); err != nil {
+		return err
+	}
+	return poll(ctx, 30*time.Second, "the standby to be ready", func() bool {
+		for _, socket := range l.sockets {
+			s, err := socket.Status(ctx)
+			if err != nil || len(s.Groups) != 1 || !s.Groups[0].Apps[1].Ready {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// record is what the first watcher's name server answers.
+func (l *lab) record() string {
+	query := new(dns.Msg).SetQuestion("shop.ha.example.com.", dns.TypeA)
+	reply, _, err := (&dns.Client{Timeout: 500 * time.Millisecond}).Exchange(query, l.dns[0])
+	if err != nil || len(reply.Answer) != 1 {
+		return ""
+	}
+	if a, ok := reply.Answer[0].(*dns.A); ok {
+		return a.A.String()
+	}
+	return ""
+}

@@ -1,0 +1,116 @@
+package database
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParseLSN(t *testing.T) {
+	for text, want := range map[string]uint64{"0/0": 0, "0/3000028": 0x3000028, "16/B374D848": 0x16B374D848, "FFFFFFFF/FFFFFFFF": 1<<64 - 1} {
+		if got, err := parseLSN(text); got != want || err != nil {
+			t.Errorf("%s: %x, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "1", "/", "x/1", "1/x", "1/2/3", "100000000/0", "-1/0"} {
+		if _, err := parseLSN(text); err == nil {
+			t.Errorf("%q is read", text)
+		}
+	}
+}
+
+// An insert position behind the header of an empty page is where a replica that has everything stands before it.
+func TestPositionWithoutHeader(t *testing.T) {
+	for at, want := range map[uint64]uint64{
+		0x3000028: 0x3000000, 0x3002018: 0x3002000, // headers alone
+		0x3000060: 0x3000060, 0x3002028: 0x3002028, 0x3002000: 0x3002000, 0x3002020: 0x3002020, // records
+	} {
+		if got := withoutHeader(at); got != want {
+			t.Errorf("%x: got %x, want %x", at, got, want)
+		}
+	}
+}
+
+func TestPostgresDSN(t *testing.T) {
+	for _, dsn := range []string{"host=192.0.2.10 user=watchover dbname=postgres sslmode=verify-full", "postgres://watchover@192.0.2.10:5433/postgres", "host=192.0.2.10 user=w sslmode=prefer"} {
+		if err := Check("postgres", dsn); err != nil {
+			t.Errorf("%s: %v", dsn, err)
+		}
+	}
+	for dsn, want := range map[string]string{
+		"host=a,b user=watchover":         "several hosts",
+		"host=a port=x user=hunter2":      "cannot read the dsn",
+		"postgres://watchover@a:b:c/":     "cannot read the dsn",
+		"user=watchover dbname=postgres":  "names no host",
+		"host=192.0.2.10 dbname=postgres": "names no user",
+	} {
+		if err := Check("postgres", dsn); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("%s: %v", dsn, err)
+		}
+	}
+	if err := Check("oracle", "x"); err == nil || !strings.Contains(err.Error(), "postgres") {
+		t.Errorf("an unknown kind: %v", err)
+	}
+}
+
+func TestPasswordFile(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for text, want := range map[string]string{"secret": "secret", "secret\n": "secret", "secret\r\n": "secret", " two words \n": " two words ", "line\nline\n": "line\nline"} {
+		if got, err := password(write("good", text)); got != want || err != nil {
+			t.Errorf("%q: %q, %v", text, got, err)
+		}
+	}
+	if got, err := password(""); got != "" || err != nil {
+		t.Errorf("none: %q, %v", got, err)
+	}
+	for name, path := range map[string]string{"missing": filepath.Join(dir, "none"), "empty": write("empty", "\n"), "directory": dir, "large": write("large", strings.Repeat("x", maxSecret+1))} {
+		if _, err := password(path); !errors.Is(err, ErrFile) || strings.Contains(err.Error(), "xxx") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := authorities(write("ca", "no certificate")); !errors.Is(err, ErrFile) {
+		t.Errorf("authorities: %v", err)
+	}
+}
+
+// Nothing acts without a token, or after its time.
+func TestPostgresHandsAreRefused(t *testing.T) {
+	o := Options{DSN: "host=127.0.0.1 port=1 user=watchover", Deadline: time.Now().Add(-time.Second)}
+	d, err := Open("postgres", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, ok := d.(*postgres)
+	if !ok {
+		t.Fatal("another driver")
+	}
+	if err := p.act(t.Context(), "SELECT 1"); !errors.Is(err, errNotBegun) {
+		t.Errorf("without a token: %v", err)
+	}
+	d.Begin(1)
+	if err := p.act(t.Context(), "SELECT 1"); !errors.Is(err, errTooLate) {
+		t.Errorf("after its time: %v", err)
+	}
+	d.Close()
+	if _, err := d.Observe(t.Context()); !errors.Is(err, errClosed) {
+		t.Errorf("after its end: %v", err)
+	}
+}
+
+func TestStopSuffixIsStripped(t *testing.T) {
+	for _, conninfo := range []string{"host=192.0.2.10 user=replica password='a b'", ""} {
+		if got := stopped.ReplaceAllString(conninfo+stopSuffix(7)+stopSuffix(1<<41), ""); got != conninfo {
+			t.Errorf("got %q, want %q", got, conninfo)
+		}
+	}
+}
