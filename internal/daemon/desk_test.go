@@ -21,7 +21,9 @@ import (
 var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.FixedZone("CET", 3600))
 
 func emptyDesk(dir string) *desk {
-	return newDesk(&Daemon{o: Options{Version: "0.1.0"}, log: zerolog.Nop(), file: &config.File{Dir: dir}})
+	d := &Daemon{o: Options{Version: "0.1.0"}, log: zerolog.Nop(), file: &config.File{Dir: dir}}
+	d.desk, d.stage = newDesk(d), newStage(d)
+	return d.desk
 }
 
 func TestReportMergesVerdictAndSight(t *testing.T) {

@@ -30,7 +30,8 @@ func (p *postgres) Found(ctx context.Context, step failover.StepName) (string, e
 		}
 		return foundSet + value, nil
 	case failover.StepStopReplication:
-		return p.foundConninfo(ctx)
+		f, err := p.following(ctx)
+		return f.where(), err
 	}
 	return "", nil
 }

@@ -77,8 +77,10 @@ func (p *postgres) rehearseSettings(ctx context.Context, writer bool) failover.F
 		faults = append(faults, fmt.Sprintf("catch-up would wait: recovery_min_apply_delay is %d ms", delay))
 	}
 	if err == nil && !writer {
-		if _, _, badURL := p.conninfoNow(ctx); badURL != nil {
-			faults = append(faults, badURL.Error())
+		if f, unusable := p.following(ctx); unusable != nil && isURL(f.bare()) {
+			faults = append(faults, unusable.Error())
+		} else if unusable == nil && f.ours() {
+			faults = append(faults, "its replication was stopped by an earlier switchover and is not resumed: take what begins with application_name=watchover_stop_ off primary_conninfo")
 		}
 	}
 	if wait := time.Duration(retry) * time.Millisecond; !writer && wait > slowRetry {

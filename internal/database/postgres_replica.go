@@ -61,61 +61,61 @@ func stopSuffix(token uint64) string {
 	return fmt.Sprintf(" application_name=watchover_stop_%d host=/nonexistent port=1", token)
 }
 
-// conninfoNow is primary_conninfo as it is or will be with the next reload, without what we appended, and whether we had.
-// Hands that died between writing and reloading have left the one behind the other.
-func (p *postgres) conninfoNow(ctx context.Context) (bare string, ours bool, err error) {
-	var now string
-	if err := p.ask(ctx, "SELECT current_setting('"+conninfo+"')", &now); err != nil {
-		return "", false, err
+// following is how a replica is told whom to follow.
+type following struct {
+	now  string  // in force
+	auto *string // in postgresql.auto.conf, which goes before other files; in force with the next reload
+	file *string // in another file
+}
+
+func (p *postgres) following(ctx context.Context) (f following, err error) {
+	err = p.ask(ctx, `WITH f AS (SELECT setting, sourcefile LIKE '%/postgresql.auto.conf' AS auto, seqno FROM pg_show_all_file_settings() WHERE name = '`+conninfo+`')
+		SELECT current_setting('`+conninfo+`'), (SELECT coalesce(setting, '') FROM f WHERE auto ORDER BY seqno DESC LIMIT 1),
+		(SELECT coalesce(setting, '') FROM f WHERE NOT auto ORDER BY seqno DESC LIMIT 1)`, &f.now, &f.auto, &f.file)
+	if err == nil && isURL(f.bare()) {
+		err = errors.New("cannot stop its replication: primary_conninfo is a URL; write it with the keywords host, port and user")
 	}
-	next, ok, err := p.autoConf(ctx, conninfo)
-	if err != nil {
-		return "", false, err
+	return f, err
+}
+
+// next is what is in force after a reload. Hands that died between writing and reloading have left it behind that.
+func (f following) next() string {
+	if f.auto != nil {
+		return *f.auto
 	}
-	if !ok {
-		next = now
+	return f.now
+}
+
+// bare is next without what we appended.
+func (f following) bare() string { return stopped.ReplaceAllString(f.next(), "") }
+
+// ours reports whether we appended something.
+func (f following) ours() bool { return stopped.MatchString(f.next()) || stopped.MatchString(f.now) }
+
+// where it stood before we appended anything. An earlier stop that was never taken back hides a file's value behind the same
+// one in postgresql.auto.conf.
+func (f following) where() string {
+	if f.auto == nil || f.ours() && f.file != nil && *f.file == f.bare() {
+		return foundInFile
 	}
-	bare = stopped.ReplaceAllString(next, "")
-	if isURL(bare) {
-		return "", false, errors.New("cannot stop its replication: primary_conninfo is a URL; write it with keywords, host=... port=... user=...")
-	}
-	return bare, bare != next || stopped.MatchString(now), nil
+	return foundInAuto
 }
 
 func isURL(conninfo string) bool {
 	return strings.HasPrefix(conninfo, "postgres://") || strings.HasPrefix(conninfo, "postgresql://")
 }
 
-func (p *postgres) foundConninfo(ctx context.Context) (string, error) {
-	bare, ours, err := p.conninfoNow(ctx)
-	if err != nil {
-		return "", err
-	}
-	_, auto, err := p.autoConf(ctx, conninfo)
-	if err != nil {
-		return "", err
-	}
-	var elsewhere *string
-	err = p.ask(ctx, `SELECT (SELECT coalesce(setting, '') FROM pg_show_all_file_settings() WHERE name = '`+conninfo+`'
-		AND sourcefile NOT LIKE '%/postgresql.auto.conf' ORDER BY seqno DESC LIMIT 1)`, &elsewhere)
-	// An earlier stop that was never taken back hides the file's value behind the same one.
-	if !auto || ours && elsewhere != nil && *elsewhere == bare {
-		return foundInFile, err
-	}
-	return foundInAuto, err
-}
-
 // StopReplication ends the receiver for good, over a restart too. What it has received stays and is applied.
 func (p *postgres) StopReplication(ctx context.Context) (string, error) {
-	bare, ours, err := p.conninfoNow(ctx)
+	f, err := p.following(ctx)
 	if err != nil {
 		return "", err
 	}
-	if bare == "" {
+	if f.bare() == "" {
 		return "it receives from nobody", nil
 	}
-	if !ours {
-		if err := p.act(ctx, "ALTER SYSTEM SET "+conninfo+" = "+literal(bare+stopSuffix(p.token))); err != nil {
+	if !stopped.MatchString(f.next()) {
+		if err := p.act(ctx, "ALTER SYSTEM SET "+conninfo+" = "+literal(f.bare()+stopSuffix(p.token))); err != nil {
 			return "", hide(err)
 		}
 	}
@@ -145,30 +145,32 @@ func hide(err error) error {
 
 // ResumeReplication takes off what StopReplication appended.
 func (p *postgres) ResumeReplication(ctx context.Context, found string) (string, error) {
-	bare, ours, err := p.conninfoNow(ctx)
-	if err != nil {
+	done, err := p.takeOff(ctx, found)
+	if err != nil || !done {
 		return "", err
-	}
-	if !ours {
-		return "nothing was to be put back", nil
-	}
-	if found == "" {
-		if found, err = p.foundConninfo(ctx); err != nil {
-			return "", err
-		}
-	}
-	statement := "ALTER SYSTEM RESET " + conninfo
-	if found == foundInAuto {
-		statement = "ALTER SYSTEM SET " + conninfo + " = " + literal(bare)
-	}
-	if err := p.act(ctx, statement); err != nil {
-		return "", hide(err)
 	}
 	return "", p.reload(ctx)
 }
 
+// takeOff writes primary_conninfo as it was before we appended something; done: we had.
+func (p *postgres) takeOff(ctx context.Context, found string) (done bool, err error) {
+	f, err := p.following(ctx)
+	if err != nil || !f.ours() {
+		return false, err
+	}
+	if found == "" {
+		found = f.where()
+	}
+	statement := "ALTER SYSTEM RESET " + conninfo
+	if found == foundInAuto {
+		statement = "ALTER SYSTEM SET " + conninfo + " = " + literal(f.bare())
+	}
+	return true, hide(p.act(ctx, statement))
+}
+
 // Promote ends recovery. The server's own wait looks ten times a second, so the wait is here. A commit of ours, on this disk,
-// proves that it takes writes; then primary_conninfo is as it was, for the day on which it is a replica again.
+// proves that it takes writes. Then primary_conninfo is written as it was, for the day on which it is a replica again; a primary
+// need not take it up.
 func (p *postgres) Promote(ctx context.Context) (string, error) {
 	var recovering bool
 	if err := p.ask(ctx, "SELECT pg_is_in_recovery()", &recovering); err != nil {
@@ -187,7 +189,7 @@ func (p *postgres) Promote(ctx context.Context) (string, error) {
 	if err := p.act(ctx, "SELECT pg_logical_emit_message(true, 'watchover', '')"); err != nil {
 		return "", fmt.Errorf("promoted, but it does not take a write: %w", err)
 	}
-	if _, err := p.ResumeReplication(ctx, ""); err != nil {
+	if _, err := p.takeOff(ctx, ""); err != nil {
 		return "", fmt.Errorf("promoted, but primary_conninfo could not be put back: %w", err)
 	}
 	return fmt.Sprintf("recovery ended after %s", took.Round(time.Millisecond)), nil

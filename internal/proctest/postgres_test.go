@@ -23,6 +23,13 @@ type postgresPair struct {
 
 func newPostgresPair(t *testing.T, s settings) *postgresPair {
 	t.Helper()
+	p := preparePostgresPair(t, s)
+	p.begin()
+	return p
+}
+
+func preparePostgresPair(t *testing.T, s settings) *postgresPair {
+	t.Helper()
 	main, standby := dbtest.NewPostgresPair(t)
 	p := &postgresPair{db: map[string]*dbtest.Postgres{"main": main, "standby": standby}}
 	s.databases = map[string]string{}
@@ -30,16 +37,18 @@ func newPostgresPair(t *testing.T, s settings) *postgresPair {
 		s.databases[app] = fmt.Sprintf("          kind: postgres\n          dsn: %q\n          password_file: %s\n", db.DSN(), db.PasswordFile(t))
 	}
 	s.steps = orElse(s.steps, "timeout: 10s, tries: 3, backoff: 200ms")
-	p.cluster = newCluster(t, s)
+	p.cluster = prepare(t, s)
 	return p
 }
 
 // write begins to write where the record says.
 func (p *postgresPair) write() *dbtest.Writer {
 	p.t.Helper()
+	first := 0 // the watcher that answered last: others may be dead
 	where := func() string {
-		a, err := p.ask("w1")
+		a, err := p.ask(names[first])
 		if err != nil {
+			first = (first + 1) % len(names)
 			return ""
 		}
 		for app, address := range addresses {

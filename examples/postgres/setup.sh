@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# A PostgreSQL primary and its replica, two small apps and the files of three watchers, all on loopback below one directory.
+#
+#   setup.sh up            make and start everything but the watchers
+#   setup.sh crash NAME    kill an app and its database at once: main or standby
+#   setup.sh rejoin NAME   make a database that was left behind a replica of the other one (pg_rewind), and start its app
+#   setup.sh down          stop everything and remove the directory
+#
+# Nothing of the system's own PostgreSQL is touched. As root the servers run as the user postgres, which they insist on.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+bin=$here/../../bin
+dir=${DIR:-/tmp/watchover-postgres}
+for pg in /usr/lib/postgresql/*/bin; do :; done
+[ -x "$pg/postgres" ] || { echo "PostgreSQL is not installed: apt-get install postgresql" >&2; exit 1; }
+
+port() { case $1 in main) echo 5441 ;; standby) echo 5442 ;; *) echo "there is no $1; say main or standby" >&2; exit 2 ;; esac; }
+web() { case $1 in main) echo 9011 ;; standby) echo 9012 ;; esac; }
+other() { case $1 in main) echo standby ;; standby) echo main ;; esac; }
+as() { if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi; }
+sql() { as "$pg/psql" -q -h "$dir" -p "$(port main)" -U postgres -v ON_ERROR_STOP=1 "$@"; }
+conninfo() { echo "host=127.0.0.1 port=$(port "$1") user=replica password=replica"; }
+
+start_database() {
+  as "$pg/pg_ctl" -s -w -D "$dir/$1" -l "$dir/$1.log" -o "-p $(port "$1") -c listen_addresses=127.0.0.1 -c unix_socket_directories=$dir" start
+}
+start_app() { # open or in maintenance, as when it was last stopped
+  "$bin/sampleapp" serve --name "$1" --listen "127.0.0.1:$(web "$1")" --data "$dir/$1.app" >>"$dir/$1.app.log" 2>&1 &
+  echo $! >"$dir/$1.app.pid"
+  until curl -sf "http://127.0.0.1:$(web "$1")/healthz" >/dev/null; do sleep 0.1; done
+}
+kill_app() { kill -9 "$(cat "$dir/$1.app.pid")" 2>/dev/null || true; }
+
+up() {
+  mkdir "$dir"
+  [ "$(id -u)" != 0 ] || chown postgres "$dir"
+  as "$pg/initdb" -D "$dir/main" -U postgres -A trust >/dev/null
+  cat <<CONF | as tee -a "$dir/main/postgresql.conf" >/dev/null
+wal_log_hints = on          # for pg_rewind
+wal_keep_size = 128MB
+wal_receiver_timeout = 10s  # a primary that hangs is noticed after 6 s instead of 31 s
+CONF
+  printf 'local all,replication all trust\nhost all,replication all 127.0.0.1/32 scram-sha-256\n' | as tee "$dir/main/pg_hba.conf" >/dev/null
+  start_database main
+  sql -f "$here/watchover.sql"
+  sql -c "ALTER ROLE watchover PASSWORD 'watchover'" -c "CREATE ROLE replica REPLICATION LOGIN PASSWORD 'replica'" \
+    -c "CREATE ROLE shop LOGIN PASSWORD 'shop'" -c "CREATE TABLE orders (id serial PRIMARY KEY, what text)" -c "GRANT ALL ON orders, orders_id_seq TO shop"
+  as "$pg/pg_basebackup" -d "$(conninfo main)" -D "$dir/standby" -R -c fast
+  start_database standby
+  start_app main
+  start_app standby
+  curl -sf -X PUT "http://127.0.0.1:$(web standby)/admin/maintenance" >/dev/null
+  (umask 077; echo watchover >"$dir/pg.pass")
+  for n in 1 2 3; do sed "s/@N@/$n/g; s,@DIR@,$dir,g" "$here/watchover.yaml" >"$dir/w$n.yaml"; done
+  echo "ready: $dir"
+}
+
+crash() {
+  kill_app "$1"
+  kill -9 $(head -1 "$dir/$1/postmaster.pid")
+}
+
+rejoin() {
+  as "$pg/pg_ctl" -D "$dir/$1" status >/dev/null || start_database "$1" # recovery after a crash comes first
+  as "$pg/pg_ctl" -s -w -D "$dir/$1" -m fast stop
+  as "$pg/pg_rewind" -D "$dir/$1" --source-server "host=$dir port=$(port "$(other "$1")") user=postgres dbname=postgres"
+  echo "primary_conninfo = '$(conninfo "$(other "$1")")'" | as tee -a "$dir/$1/postgresql.auto.conf" >/dev/null
+  as touch "$dir/$1/standby.signal"
+  start_database "$1"
+  kill -0 "$(cat "$dir/$1.app.pid")" 2>/dev/null || start_app "$1"
+}
+
+down() {
+  for name in main standby; do
+    kill_app $name
+    as "$pg/pg_ctl" -s -D "$dir/$name" -m immediate stop 2>/dev/null || true
+  done
+  rm -rf "$dir"
+}
+
+case ${1:-} in
+up | down) $1 ;;
+crash | rejoin) port "${2:-}" >/dev/null && $1 "$2" ;;
+*) sed -n 's/^#   //p' "$0"; exit 2 ;;
+esac
