@@ -51,6 +51,9 @@ type Options struct {
 	Warm         *Warm     // where sessions are kept between attempts and looks; nil: they are ended
 }
 
+// server names the server and whom we are there, for sessions that are kept.
+func (o Options) server() string { return o.DSN + "\n" + o.PasswordFile + "\n" + o.CAFile }
+
 // joinSorted words a list in an order that does not depend on chance.
 func joinSorted(words []string) string {
 	slices.Sort(words)

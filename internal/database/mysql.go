@@ -29,6 +29,7 @@ type mysql struct {
 	config   *my.Config
 	conn     driver.Conn // nil: not used yet
 	broken   error       // why there will be none any more
+	soured   bool        // something went wrong with it: nobody is to use it after this
 	dialect  *dialect
 	newWords bool   // MySQL 8.2 and later say BINARY LOG where others say MASTER
 	late     string // the server's clock at the deadline, in seconds since 1970; empty: a mere look
@@ -85,10 +86,28 @@ func (m *mysql) open(ctx context.Context) error {
 	if m.conn != nil || m.broken != nil {
 		return m.broken
 	}
+	if m.warm(ctx) {
+		return nil
+	}
 	if m.broken = m.connect(ctx); m.broken == nil {
 		m.broken = m.setUp(ctx)
 	}
 	return m.broken
+}
+
+// warm takes a session that another attempt or look has left, if it answers.
+func (m *mysql) warm(ctx context.Context) bool {
+	for {
+		conn, ok := m.o.Warm.take(m.o.server()).(driver.Conn)
+		if !ok {
+			return false
+		}
+		if m.conn = conn; m.setUp(ctx) == nil {
+			return true
+		}
+		_ = conn.Close()
+		m.conn, m.soured = nil, false
+	}
 }
 
 func (m *mysql) connect(ctx context.Context) error {
@@ -167,16 +186,25 @@ func (m *mysql) query(ctx context.Context, text string, args ...string) (rows []
 	}
 	answer, err := asker.QueryContext(ctx, text, values(args))
 	if err != nil {
-		return nil, plainMySQL(ctx, err)
+		return nil, m.told(ctx, err)
 	}
 	defer func() { _ = answer.Close() }()
-	return readRows(ctx, answer)
+	rows, err = readRows(answer)
+	return rows, m.told(ctx, err)
+}
+
+// told is an error in few words. Whatever the server did not say itself is about the connection.
+func (m *mysql) told(ctx context.Context, err error) error {
+	err = plainMySQL(ctx, err)
+	var said *mysqlError
+	m.soured = m.soured || err != nil && !errors.As(err, &said)
+	return err
 }
 
 // maxRows bounds an answer: no question of ours has more rows than a server has sessions.
 const maxRows = 100_000
 
-func readRows(ctx context.Context, answer driver.Rows) (rows []record, err error) {
+func readRows(answer driver.Rows) (rows []record, err error) {
 	names := answer.Columns()
 	cells := make([]driver.Value, len(names))
 	for len(rows) < maxRows {
@@ -184,7 +212,7 @@ func readRows(ctx context.Context, answer driver.Rows) (rows []record, err error
 		case errors.Is(err, io.EOF):
 			return rows, nil
 		case err != nil:
-			return nil, plainMySQL(ctx, err)
+			return nil, err
 		}
 		r := record{}
 		for i, cell := range cells {
@@ -224,7 +252,7 @@ func (m *mysql) exec(ctx context.Context, text string) error {
 		return errors.New("cannot act: the client library has changed")
 	}
 	_, err := doer.ExecContext(ctx, text, nil)
-	return plainMySQL(ctx, err)
+	return m.told(ctx, err)
 }
 
 func values(args []string) []driver.NamedValue {
@@ -256,12 +284,18 @@ func (m *mysql) Begin(token uint64) { m.token = token }
 // TellsFrozen is true: whoever asks sees read_only.
 func (m *mysql) TellsFrozen() bool { return true }
 
-// Close ends the session.
+// Close leaves the session to whoever asks next, or ends it.
 func (m *mysql) Close() {
-	if m.conn != nil {
-		_ = m.conn.Close() // it only says goodbye; the server ends the session either way
-		m.conn, m.broken = nil, errors.New("the connection is closed")
+	conn := m.conn
+	switch {
+	case conn == nil:
+		return
+	case m.soured || m.broken != nil:
+		_ = conn.Close() // it only says goodbye; the server ends the session either way
+	default:
+		m.o.Warm.put(m.o.server(), conn, func() { _ = conn.Close() })
 	}
+	m.conn, m.broken = nil, errors.New("the connection is closed")
 }
 
 // Numbers of errors (MariaDB's and MySQL's manuals, "Server Error Codes").

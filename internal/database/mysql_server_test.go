@@ -243,7 +243,7 @@ func TestMySQLUndoPutsBackWhatWasThere(t *testing.T) {
 	ctx := t.Context()
 	for _, was := range []string{"read_only=0", "read_only=1"} {
 		main.Exec(t, "SET GLOBAL "+strings.ReplaceAll(was, "=", " = "))
-		before := allSettings(t, main)
+		before := main.Settings(t)
 		db := mysqlOn(t, main, plenty)
 		found, err := db.Found(ctx, failover.StepFreeze)
 		if err != nil || found != was {
@@ -251,7 +251,7 @@ func TestMySQLUndoPutsBackWhatWasThere(t *testing.T) {
 		}
 		done(t, "freeze", func() (string, error) { return db.Freeze(ctx) })
 		done(t, "unfreeze", func() (string, error) { return db.Unfreeze(ctx, found) })
-		if after := allSettings(t, main); after != before {
+		if after := main.Settings(t); after != before {
 			t.Errorf("settings were\n%s\nand are\n%s", before, after)
 		}
 	}
@@ -275,13 +275,6 @@ func TestMySQLUndoPutsBackWhatWasThere(t *testing.T) {
 			return standby.Replica(t, "Slave_IO_Running") == map[string]string{foundOn: "Yes", foundOff: "No"}[was]
 		})
 	}
-}
-
-// allSettings are all global settings that do not change by themselves.
-func allSettings(t *testing.T, m *dbtest.MariaDB) string {
-	t.Helper()
-	return m.Value(t, "SELECT GROUP_CONCAT(variable_name, '=', variable_value ORDER BY variable_name SEPARATOR '\n') FROM information_schema.global_variables "+
-		"WHERE variable_name NOT LIKE 'GTID%' AND variable_name NOT LIKE '%TIMESTAMP%'")
 }
 
 // Hands that come late: the server itself refuses, by its own clock, and ends the session.

@@ -26,6 +26,7 @@ type redis struct {
 	to     redisTarget
 	conn   *redisConn // nil: not used yet
 	broken error      // why there will be none any more
+	soured bool       // something went wrong with it: nobody is to use it after this
 	late   int64      // the server's clock at the deadline, in milliseconds since 1970; 0: a mere look
 	token  uint64
 }
@@ -104,13 +105,26 @@ func (r *redis) open(ctx context.Context) error {
 // clientName marks our sessions in CLIENT LIST. A freeze spares them: they are other watchers', who only look.
 const clientName = "watchover"
 
-func (r *redis) connect(ctx context.Context) error {
-	conn, err := r.dial(ctx)
-	if err != nil {
+func (r *redis) connect(ctx context.Context) (err error) {
+	for {
+		var ok bool
+		if r.conn, ok = r.o.Warm.take(r.o.server()).(*redisConn); !ok {
+			break
+		}
+		if r.begin(ctx) == nil {
+			return nil
+		}
+		r.conn.close()
+	}
+	if r.conn, err = r.dial(ctx); err != nil {
 		return err
 	}
-	r.conn = conn
-	replies, err := conn.ask(ctx, []string{"CLIENT", "SETNAME", clientName}, []string{"TIME"})
+	return r.begin(ctx)
+}
+
+// begin names the session and asks for the server's clock.
+func (r *redis) begin(ctx context.Context) error {
+	replies, err := r.conn.ask(ctx, []string{"CLIENT", "SETNAME", clientName}, []string{"TIME"})
 	if err != nil {
 		return err
 	}
@@ -187,12 +201,18 @@ func (r *redis) Begin(token uint64) { r.token = token }
 // TellsFrozen is true: whoever asks sees the setting.
 func (r *redis) TellsFrozen() bool { return true }
 
-// Close ends the session.
+// Close leaves the session to whoever asks next, or ends it.
 func (r *redis) Close() {
-	if r.conn != nil {
-		r.conn.close()
-		r.conn, r.broken = nil, errors.New("the connection is closed")
+	conn := r.conn
+	switch {
+	case conn == nil:
+		return
+	case r.soured || r.broken != nil || conn.broken != nil:
+		conn.close()
+	default:
+		r.o.Warm.put(r.o.server(), conn, conn.close)
 	}
+	r.conn, r.broken = nil, errors.New("the connection is closed")
 }
 
 // tooManyRedis begins the answer of a server that has no connection left.

@@ -13,7 +13,8 @@ import (
 // deadline is made and watched: once it has expired, the server refuses the transaction. A frozen primary or a replica takes
 // no key, so it is opened and closed again in the same transaction as the key is touched; nobody else's command comes between.
 // The key is written into no log: a frozen primary's ends where its replica has caught up.
-func (r *redis) act(ctx context.Context, s *redisState, commands ...[]string) error {
+func (r *redis) act(ctx context.Context, s *redisState, commands ...[]string) (err error) {
+	defer func() { r.soured = r.soured || err != nil }() // a key may still be watched
 	switch {
 	case r.token == 0:
 		return errNotBegun

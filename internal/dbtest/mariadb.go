@@ -105,6 +105,13 @@ func (m *MariaDB) Value(t TB, question string) string {
 	return value.String
 }
 
+// Settings are all global settings that do not change by themselves.
+func (m *MariaDB) Settings(t TB) string {
+	t.Helper()
+	return m.Value(t, "SELECT GROUP_CONCAT(variable_name, '=', variable_value ORDER BY variable_name SEPARATOR '\n') FROM information_schema.global_variables "+
+		"WHERE variable_name NOT LIKE 'GTID%' AND variable_name NOT LIKE '%TIMESTAMP%'")
+}
+
 // Replica is one column of what the server says of its replication; empty if it has none.
 func (m *MariaDB) Replica(t TB, column string) string {
 	t.Helper()

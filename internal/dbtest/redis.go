@@ -31,7 +31,7 @@ func NewRedis(t TB, more ...string) *Redis {
 	r.Dir = Dir(t, r.account)
 	lines := append([]string{
 		"port " + strconv.Itoa(r.Port), "bind 127.0.0.1", "dir " + r.Dir, "daemonize no", "appendonly yes", "appendfsync everysec", "save \"\"",
-		"repl-diskless-sync-delay 0", "repl-ping-replica-period 1", "repl-timeout 5",
+		"repl-diskless-sync-delay 0", "repl-ping-replica-period 1", "repl-timeout 3",
 	}, more...)
 	must(t, os.WriteFile(r.conf(), []byte(strings.Join(lines, "\n")+"\n"), 0o600))
 	must(t, r.account.own(r.conf()))

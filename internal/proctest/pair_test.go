@@ -5,10 +5,13 @@ package proctest
 import (
 	"context"
 	"fmt"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/watchover-ha/watchover/internal/dbtest"
+	"github.com/watchover-ha/watchover/pkg/client"
 )
 
 // server is a real database server, whatever its kind.
@@ -17,6 +20,8 @@ type server interface {
 	PasswordFile(dbtest.TB) string
 	Start(dbtest.TB)
 	Kill()
+	Freeze()
+	Thaw()
 	Stored(dbtest.TB) map[int64]bool
 }
 
@@ -29,9 +34,9 @@ type serverPair struct {
 	frozen  func(app string) bool // as the server itself tells it
 }
 
-func (p *serverPair) begin(t *testing.T, kind string) {
+func (p *serverPair) begin(t *testing.T, kind string, only map[string]string) {
 	t.Helper()
-	s := settings{databases: map[string]string{}, cooldown: "1s", steps: "timeout: 10s, tries: 3, backoff: 200ms"}
+	s := settings{databases: map[string]string{}, only: only, cooldown: "1s", steps: "timeout: 10s, tries: 3, backoff: 200ms"}
 	for app, db := range p.db {
 		s.databases[app] = fmt.Sprintf("          kind: %s\n          dsn: %q\n          password_file: %s\n", kind, db.DSN(), db.PasswordFile(t))
 	}
@@ -65,6 +70,20 @@ func (p *serverPair) writesOn(w *dbtest.Writer, app string) {
 	})
 }
 
+// moved waits for the end of the switchover that moved the group to an app; one before it may have been undone.
+func (p *serverPair) moved(to string) (last client.Switchover) {
+	p.t.Helper()
+	eventually(p.t, "the group is moved to "+to, func() (bool, any) {
+		all := p.history("w1")
+		if len(all) == 0 {
+			return false, nil
+		}
+		last = all[0]
+		return last.To == to && strings.HasPrefix(last.Result, "done"), last
+	})
+	return last
+}
+
 // movesAndReturns is a planned switchover under load, the old primary made a replica, and the way back. Every acknowledged
 // write is on the last primary.
 func (p *serverPair) movesAndReturns() {
@@ -77,7 +96,7 @@ func (p *serverPair) movesAndReturns() {
 		if !p.frozen(from) {
 			p.t.Errorf("%s takes writes after the switchover", from)
 		}
-		o := p.history("w1")[0]
+		o := p.moved(to)
 		gap, _ := dbtest.Gap(w.Acks())
 		p.t.Logf("%d acknowledged writes; longest gap %s; %s", len(w.Acks()), gap.Round(time.Millisecond), outputs(&o))
 		if o.Result != "done" || o.AtRisk.Bytes == nil || *o.AtRisk.Bytes != 0 || !o.AtRisk.BytesExact {
@@ -102,8 +121,7 @@ func (p *serverPair) failsOver() {
 	p.killApp("main")
 	p.writesOn(w, "standby")
 	w.Stop()
-	eventually(p.t, "the switchover has ended", func() (bool, any) { return len(p.history("w1")) == 1, nil })
-	o := p.history("w1")[0]
+	o := p.moved("standby")
 	lost := dbtest.Lost(w.Acks(), p.db["standby"].Stored(p.t))
 	p.t.Logf("%d acknowledged writes, %d lost; at risk %s; %s", len(w.Acks()), len(lost), shown(o.AtRisk), outputs(&o))
 	if len(lost) > 0 && (o.AtRisk.Seconds == nil || killed.Sub(lost[0].At).Seconds() > *o.AtRisk.Seconds) {
@@ -120,6 +138,47 @@ func (p *serverPair) failsOver() {
 		p.db["main"].Kill()
 		p.killApp("main")
 	}
+	if p.frozen("standby") {
+		p.t.Error("the new primary was frozen")
+	}
+}
+
+// mainAppDies: the app is gone, its database lives. It is frozen and caught up with, and nothing is lost.
+func (p *serverPair) mainAppDies() {
+	p.t.Helper()
+	w := p.write()
+	p.killApp("main")
+	p.writesOn(w, "standby")
+	w.Stop()
+	o := p.moved("standby")
+	p.t.Logf("%s", outputs(&o))
+	if lost := dbtest.Lost(w.Acks(), p.db["standby"].Stored(p.t)); len(lost) > 0 {
+		p.t.Errorf("%d acknowledged writes are lost, among them %+v", len(lost), lost[0])
+	}
+	if o.AtRisk.Bytes == nil || *o.AtRisk.Bytes != 0 || !o.AtRisk.BytesExact {
+		p.t.Errorf("at risk: %s", shown(o.AtRisk))
+	}
+	if !p.frozen("main") {
+		p.t.Error("main takes writes")
+	}
+}
+
+// mainHangs: app and database take connections and answer nothing. When they go on they are fenced.
+func (p *serverPair) mainHangs() {
+	p.t.Helper()
+	w := p.write()
+	p.db["main"].Freeze()
+	p.apps["main"].signal(p.t, syscall.SIGSTOP)
+	p.writesOn(w, "standby")
+	w.Stop()
+	o := p.moved("standby")
+	if !appOf(&p.status("w1").Groups[0], "main").Marked {
+		p.t.Error("main is not marked")
+	}
+	p.t.Logf("at risk %s; %s", shown(o.AtRisk), outputs(&o))
+	p.db["main"].Thaw()
+	p.apps["main"].signal(p.t, syscall.SIGCONT)
+	eventually(p.t, "main's database is frozen", func() (bool, any) { return p.frozen("main"), nil })
 	if p.frozen("standby") {
 		p.t.Error("the new primary was frozen")
 	}

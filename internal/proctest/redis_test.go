@@ -20,10 +20,14 @@ func newRedisPair(t *testing.T) *serverPair {
 			return strings.HasSuffix(dbs[app].Do(t, "CONFIG", "GET", "min-replicas-to-write"), "\n1000000")
 		},
 	}
-	p.begin(t, "redis")
+	p.begin(t, "redis", nil)
 	return p
 }
 
 func TestServersRedisMovesAndReturns(t *testing.T) { newRedisPair(t).movesAndReturns() }
 
 func TestServersRedisFailsOver(t *testing.T) { newRedisPair(t).failsOver() }
+
+func TestServersRedisMainAppDies(t *testing.T) { newRedisPair(t).mainAppDies() }
+
+func TestServersRedisMainHangs(t *testing.T) { newRedisPair(t).mainHangs() }
