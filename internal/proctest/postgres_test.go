@@ -247,6 +247,41 @@ func TestServersPostgresUndo(t *testing.T) {
 	}
 }
 
+// A standby whose receiver stopped long ago is not promoted, whatever it says of its lag; the blocker says so, and a person may
+// still decide otherwise, after having been shown what that means.
+func TestServersPostgresReceiverStoppedLongAgo(t *testing.T) {
+	p := newPostgresPair(t, settings{})
+	p.db["standby"].Exec(t, "ALTER SYSTEM SET primary_conninfo = 'host=/nonexistent'", "SELECT pg_reload_conf()")
+	p.onAll("the standby does not stream", func(_ *client.Status, g *client.Group) bool {
+		return slices.ContainsFunc(appOf(g, "standby").NotReady, func(b client.Reason) bool { return b.Code == "not_streaming" })
+	})
+	// Longer than the outage's own first signs may take to be seen: two intervals, a timeout and three failing probes.
+	during(t, 6*time.Second, "the standby does not stream", func() (bool, any) {
+		s := p.status("w1")
+		return s != nil && !appOf(&s.Groups[0], "standby").Ready, shown(s)
+	})
+	if err := p.insert("main"); err != nil {
+		t.Fatal(err)
+	}
+	p.killMachine("main")
+	p.onAll("main is down and nothing is done", func(_ *client.Status, g *client.Group) bool {
+		return appOf(g, "main").Health == "down" && slices.ContainsFunc(g.Automation.Blockers, func(b client.Reason) bool { return b.Code == "no_ready_target" })
+	})
+	during(t, 2*time.Second, "no switchover", func() (bool, any) { s := p.status("w1"); return s != nil && s.Groups[0].Epoch == 0, s })
+	_, output := p.order("w1", "explain", group)
+	t.Logf("%s", output)
+	exit, output := p.order("w1", "switchover", group, "--yes")
+	t.Logf("%s", output)
+	if exit != 3 {
+		t.Errorf("without force: exit %d", exit)
+	}
+	output = p.mustOrder("w1", "switchover", group, "--force", "--yes")
+	t.Logf("%s", output)
+	if err := p.insert("standby"); err != nil {
+		t.Errorf("after the forced switchover: %v", err)
+	}
+}
+
 func sortedLines(text string) string {
 	lines := strings.Split(text, "\n")
 	slices.Sort(lines)
