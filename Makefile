@@ -32,7 +32,7 @@ test-unit: ## all but the tests that start watchers as processes; with the race 
 	$(GO) test $(RACE) -timeout 15m $$($(GO) list ./... | grep -v -e /internal/proctest -e /examples/demo)
 
 # Without the race detector, which takes five times as long and has its own share in test-unit.
-bubble: export SCHEDULES ?= 700
+bubble: export SCHEDULES ?= 500
 bubble: ## whole watchers with real Raft in fake time under faults, about a minute (SCHEDULES=100000: on and on; SEED=N: from there)
 	$(GO) test -count=1 -timeout 0 -v -run '^TestBubbleSchedules$$' ./internal/daemon
 
