@@ -33,8 +33,8 @@ test-unit: ## all but the tests that start watchers as processes; with the race 
 
 # Without the race detector, which takes five times as long and has its own share in test-unit.
 bubble: export SCHEDULES ?= 500
-bubble: ## whole watchers with real Raft in fake time under faults, about a minute (SCHEDULES=100000: on and on; SEED=N: from there)
-	$(GO) test -count=1 -timeout 0 -v -run '^TestBubbleSchedules$$' ./internal/daemon
+bubble: ## whole watchers with real Raft in fake time under faults, about a minute (SCHEDULES=100000 BUBBLE_TIMEOUT=0: on and on; SEED=N: from there)
+	$(GO) test -count=1 -timeout $${BUBBLE_TIMEOUT:-30m} -v -run '^TestBubbleSchedules$$' ./internal/daemon
 
 test-process: ## watchers as real processes: killed, frozen, signalled; and the demo (PROCTEST_POINTS=all: killed at every point)
 	$(GO) test -count=1 -timeout 45m -skip '^TestHosts' ./internal/proctest ./examples/demo
