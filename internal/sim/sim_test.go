@@ -37,6 +37,10 @@ func report(t *testing.T, s *Script, v *Violation) {
 		return ""
 	})
 	o := play(t, short, true)
+	if o.Broken == nil {
+		t.Errorf("a guarantee was broken, but not again when the script was played once more: %v\n\n%s", v, s)
+		return
+	}
 	t.Errorf("a guarantee is broken: %v\n\n%s\n\nThe script, shrunken from %d events to %d (a file in testdata/ with it is played by TestScripts):\n\n%s",
 		o.Broken, o.Story, len(s.Events), len(short.Events), short)
 }
