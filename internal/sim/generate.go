@@ -28,6 +28,10 @@ func Generate(seed uint64) *Script {
 	}
 	g.apps = appNames[:g.s.number("apps")]
 	at := g.between(8*time.Second, 15*time.Second)
+	if g.once(8) {
+		g.pair(at)
+		return g.s
+	}
 	for range 1 + g.IntN(3) {
 		g.scene(at)
 		at += g.between(20*time.Second, 80*time.Second)
@@ -35,6 +39,29 @@ func Generate(seed uint64) *Script {
 	g.s.set("end", (at + 20*time.Second).Round(time.Second).String())
 	g.s.sort()
 	return g.s
+}
+
+// pair is one outage or one order in a world that does not change otherwise, with leaders that crash at points of their
+// journals: it has to end as it would without them.
+func (g *author) pair(at time.Duration) {
+	g.s.set("paired", "yes")
+	g.s.set("mode", "automatic")
+	delete(g.s.Settings, "pace") // else it is chance what is done in time
+	for range 1 + g.IntN(3) {
+		g.s.add(0, "trap", g.one(points...), g.one("before", "after"), "crash", "leader", g.one(g.short(), g.long()))
+	}
+	verbs := []string{"on", "freeze"}
+	if g.once(2) {
+		g.s.add(at, "app", "main", g.one("kill", "sick"))
+	} else {
+		verbs = faultyVerbs[:8]
+		g.s.add(at, "order", g.one(g.watchers...), "switchover")
+	}
+	if g.once(3) {
+		g.s.add(0, "fault", g.one(g.apps...), g.one(verbs...), "fail", "0s", "999")
+	}
+	g.s.set("end", "2m0s")
+	g.s.sort()
 }
 
 func (g *author) one(list ...string) string { return list[g.IntN(len(list))] }

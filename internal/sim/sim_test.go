@@ -21,10 +21,12 @@ var (
 	tellOne = flag.String("tell", "", "TestTell: a script's file whose story is printed, or a seed")
 )
 
-// play runs a script in a bubble of its own.
-func play(t *testing.T, s *Script, tell bool) (o Outcome) {
-	synctest.Test(t, func(*testing.T) { o = Play(s, tell) })
-	return o
+// play runs a script in a bubble of its own; one that is paired, in two.
+func play(t *testing.T, s *Script, tell bool) Outcome {
+	return Compare(s, tell, func(s *Script, tell bool) (o Outcome) {
+		synctest.Test(t, func(*testing.T) { o = Play(s, tell) })
+		return o
+	})
 }
 
 // report shrinks a script that breaks a rule and tells its story.

@@ -371,7 +371,9 @@ func (w *world) heal() {
 	w.healed = true
 	w.tell("# all faults are over")
 	clear(w.cut)
-	clear(w.faults)
+	if !w.script.yes("paired") {
+		clear(w.faults) // else the world does not change
+	}
 	w.traps = nil
 	w.pace = programDelay
 	for _, n := range w.watchers {
