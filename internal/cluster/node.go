@@ -231,12 +231,6 @@ func (o *Options) check() error {
 	if o.Timing.CommitTimeout == 0 {
 		o.Timing.CommitTimeout = LAN.CommitTimeout
 	}
-	if o.Network == nil {
-		o.Network = &tcp{}
-	}
-	if o.OpenDisk == nil {
-		o.OpenDisk = openFile
-	}
 	var own bool
 	for _, p := range o.Peers {
 		own = own || p.Name == o.Name

@@ -39,7 +39,11 @@ func openFile(path string) (Disk, error) {
 
 func (n *Node) openStores() error {
 	path := filepath.Join(n.o.DataDir, logFile)
-	d, err := n.o.OpenDisk(path)
+	open := openFile
+	if n.o.OpenDisk != nil {
+		open = n.o.OpenDisk
+	}
+	d, err := open(path)
 	if err != nil {
 		return fmt.Errorf("cannot open log %q: %w", path, err)
 	}

@@ -131,20 +131,28 @@ type Network interface {
 	Dial(ctx context.Context, address string) (net.Conn, error)
 }
 
+func (o *Options) network() Network {
+	if o.Network != nil {
+		return o.Network
+	}
+	return tcp{}
+}
+
 // tcp is the network of all watchers but simulated ones.
-type tcp struct{ dialer net.Dialer }
+type tcp struct{}
 
-func (*tcp) Listen(address string) (net.Listener, error) { return net.Listen("tcp", address) }
+func (tcp) Listen(address string) (net.Listener, error) { return net.Listen("tcp", address) }
 
-func (t *tcp) Dial(ctx context.Context, address string) (net.Conn, error) {
-	return t.dialer.DialContext(ctx, "tcp", address)
+func (tcp) Dial(ctx context.Context, address string) (net.Conn, error) {
+	var d net.Dialer
+	return d.DialContext(ctx, "tcp", address)
 }
 
 func (n *Node) listen() error {
 	ln := n.o.listener
 	if ln == nil {
 		var err error
-		if ln, err = n.o.Network.Listen(n.o.Listen); err != nil {
+		if ln, err = n.o.network().Listen(n.o.Listen); err != nil {
 			return fmt.Errorf("cannot listen for the other watchers: %w", err)
 		}
 	}
@@ -315,7 +323,7 @@ func (g *gate) dial(ctx context.Context, name, address, kind string) (*conn, err
 			return nil, err
 		}
 	}
-	raw, err := g.n.o.Network.Dial(ctx, address)
+	raw, err := g.n.o.network().Dial(ctx, address)
 	if err != nil {
 		return nil, err
 	}

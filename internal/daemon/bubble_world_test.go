@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/watchover-ha/watchover/internal/config"
@@ -32,6 +33,7 @@ type bubble struct {
 	clients  sync.WaitGroup // orders under way
 	stopping sync.WaitGroup // watchers that are being stopped in order
 	lasted   time.Duration  // from the beginning to the end
+	stuck    atomic.Bool    // a watcher could not stop its raft; see stuckRaft
 
 	mu     sync.Mutex // guards what follows
 	lives  map[string]*being
