@@ -50,7 +50,7 @@ func (g *author) pair(at time.Duration) {
 	for range 1 + g.IntN(3) {
 		g.s.add(0, "trap", g.one(points...), g.one("before", "after"), "crash", "leader", g.one(g.short(), g.long()))
 	}
-	verbs := []string{"on", "freeze"}
+	verbs := []string{"on"} // a freeze that fails for ever is a failover undone and tried again for ever: no end to compare
 	if g.once(2) {
 		g.s.add(at, "app", "main", g.one("kill", "sick"))
 	} else {
@@ -87,7 +87,7 @@ func (g *author) setIf(n int, name string, values ...string) {
 	}
 }
 
-func (g *author) one2(lists ...[]string) []string { return lists[g.IntN(len(lists))] }
+func (g *author) oneOf(lists ...[]string) []string { return lists[g.IntN(len(lists))] }
 
 func (g *author) settings() {
 	g.setIf(4, "watchers", "5")
@@ -123,7 +123,7 @@ func (g *author) scene(at time.Duration) {
 	switch g.IntN(16) {
 	case 14: // what was fenced opens by itself in the middle of the plan
 		g.s.set("washes", g.one("freeze", "both"))
-		g.s.add(at, g.one2([]string{"app", main, "sick"}, g.switchover())...)
+		g.s.add(at, g.oneOf([]string{"app", main, "sick"}, g.switchover())...)
 		g.s.add(at-time.Second, "trap", g.one("ended:freeze", "ended:catch-up", "start:stop-replication", "ended:stop-replication"), g.one("before", "after"), "app", main, "reboot")
 	case 15: // the promotion fails, and meanwhile the main comes back
 		g.s.add(at-time.Second, "fault", g.one(g.apps...), "promote", g.one("fail", "hang", "deaf"), "0s", g.one("2", "5"))

@@ -67,5 +67,5 @@ func (w *world) final() string {
 		}
 		text = append(text, line)
 	}
-	return strings.Join(text, "\n  ")
+	return strings.Join(slices.Compact(text), "\n  ")
 }
