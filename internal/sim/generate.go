@@ -46,7 +46,8 @@ func Generate(seed uint64) *Script {
 func (g *author) pair(at time.Duration) {
 	g.s.set("paired", "yes")
 	g.s.set("mode", "automatic")
-	delete(g.s.Settings, "pace") // else it is chance what is done in time
+	delete(g.s.Settings, "pace")   // else it is chance what is done in time
+	delete(g.s.Settings, "quorum") // else a crash takes the quorum away
 	for range 1 + g.IntN(3) {
 		g.s.add(0, "trap", g.one(points...), g.one("before", "after"), "crash", "leader", g.one(g.short(), g.long()))
 	}
