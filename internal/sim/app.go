@@ -20,6 +20,7 @@ type app struct {
 	hung   bool // takes connections and answers nothing
 	sick   bool // its probes fail, though switch and database answer
 	closed bool // in maintenance
+	booted bool // at least once
 	db     *database
 	tokens map[failover.Part]uint64 // highest seen; kept on its disk
 	hands  []hand                   // every change by a program, in order
@@ -62,14 +63,19 @@ func (a *app) writable() bool { return a.db != nil && a.db.primary && !a.db.froz
 // boot starts the host again. What is lost of what was turned depends on the app.
 func (a *app) boot() {
 	a.dead, a.hung = false, false
-	washes := a.w.script.get("washes")
-	if washes == "switch" || washes == "both" {
+	a.booted = true
+	if washes := a.w.script.get("washes"); washes == "switch" || washes == "both" {
 		a.closed = false
 	}
-	if a.db != nil && (washes == "freeze" || washes == "both") {
+	if a.db != nil && a.washesFreeze() {
 		a.db.frozen = false
 	}
 	a.w.restream()
+}
+
+func (a *app) washesFreeze() bool {
+	washes := a.w.script.get("washes")
+	return washes == "freeze" || washes == "both"
 }
 
 // answer is how an app answers somebody.

@@ -64,6 +64,9 @@ func (j *judge) entry(before *failover.State, e failover.Entry, after *failover.
 	if !g.Switchover.Open() && g.Active != g.Writer {
 		j.w.violate("one-writer", "the record points at %s, the writer is %s and no switchover is open", g.Active, g.Writer)
 	}
+	if w := g.Switchover; g.Apps[g.Writer].Mark != nil && (!w.Open() || w.PastNoReturn()) {
+		j.w.violate("writer", "%s is the writer and marked", g.Writer)
+	}
 	if w := g.Switchover; w.Open() && w.PastNoReturn() && w.Undoing != "" {
 		j.w.violate("no-return", "switchover %d is undone past its point of no return: %s", w.ID, w.Undoing)
 	}
@@ -248,6 +251,13 @@ func (j *judge) promotes(p *program, w *failover.Switchover) {
 	var l loss
 	if f := j.w.app(w.From).db; f.id == p.a.db.id {
 		l.writes = f.log[min(len(p.a.db.log), len(f.log)):]
+		s, seen := j.writable[p.n.name][w.From]
+		if seen { // what comes after the last look nobody can know
+			l.writes = slices.DeleteFunc(slices.Clone(l.writes), func(x *write) bool { return x.at > s.at })
+		}
+		if f.a.booted && f.a.washesFreeze() && (!seen || !j.w.script.yes("tells")) {
+			l.writes = nil // a freeze that was done is believed of a database that does not answer, or does not tell it
+		}
 	}
 	j.lost[w.ID] = l
 	j.w.tell("  %s is promoted; %d acknowledged writes of %s are not in it", p.a.name, len(l.writes), w.From)

@@ -77,6 +77,11 @@ func (e *eye) look() {
 	if p == nil {
 		return
 	}
+	if n.state.Groups[group].Apps[e.a.name] == nil { // not in the policy now
+		e.revision = 0
+		e.lookAfter(p.Probing.Interval)
+		return
+	}
 	answer := n.w.answers(n, e.a)
 	ok := answer == answerGood && !e.a.sick
 	e.verdict = e.tally.Observe(ok)

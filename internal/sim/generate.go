@@ -46,11 +46,12 @@ func Generate(seed uint64) *Script {
 func (g *author) pair(at time.Duration) {
 	g.s.set("paired", "yes")
 	g.s.set("mode", "automatic")
-	delete(g.s.Settings, "pace") // else it is chance what is done in time
+	delete(g.s.Settings, "pace")   // else it is chance what is done in time
+	delete(g.s.Settings, "quorum") // else a crash takes the quorum away
 	for range 1 + g.IntN(3) {
 		g.s.add(0, "trap", g.one(points...), g.one("before", "after"), "crash", "leader", g.one(g.short(), g.long()))
 	}
-	verbs := []string{"on", "freeze"}
+	verbs := []string{"on"} // a freeze that fails for ever is a failover undone and tried again for ever: no end to compare
 	if g.once(2) {
 		g.s.add(at, "app", "main", g.one("kill", "sick"))
 	} else {
@@ -87,6 +88,8 @@ func (g *author) setIf(n int, name string, values ...string) {
 	}
 }
 
+func (g *author) oneOf(lists ...[]string) []string { return lists[g.IntN(len(lists))] }
+
 func (g *author) settings() {
 	g.setIf(4, "watchers", "5")
 	g.setIf(5, "apps", "3")
@@ -118,7 +121,15 @@ func (g *author) settings() {
 // scene is one thing that matters, with trouble around it.
 func (g *author) scene(at time.Duration) {
 	main := g.one(append(g.apps, "main", "main")...)
-	switch g.IntN(14) {
+	switch g.IntN(16) {
+	case 14: // what was fenced opens by itself in the middle of the plan
+		g.s.set("washes", g.one("freeze", "both"))
+		g.s.add(at, g.oneOf([]string{"app", main, "sick"}, g.switchover())...)
+		g.s.add(at-time.Second, "trap", g.one("ended:freeze", "ended:catch-up", "start:stop-replication", "ended:stop-replication"), g.one("before", "after"), "app", main, "reboot")
+	case 15: // the promotion fails, and meanwhile the main comes back
+		g.s.add(at-time.Second, "fault", g.one(g.apps...), "promote", g.one("fail", "hang", "deaf"), "0s", g.one("2", "5"))
+		g.s.add(at, "app", main, "kill")
+		g.s.add(at+g.between(4*time.Second, 40*time.Second), "app", main, "boot")
 	case 0, 1, 2:
 		g.s.add(at, "app", main, "kill")
 		if !g.once(3) {
@@ -178,7 +189,11 @@ func (g *author) switchover() []string {
 
 func (g *author) order() []string {
 	words := []string{"order", g.one(g.watchers...)}
-	switch g.IntN(9) {
+	switch g.IntN(11) {
+	case 9:
+		return append(words, "remove", g.one(g.watchers...))
+	case 10:
+		return append(words, "add", g.one(append(g.watchers, "w6", "w7")...))
 	case 0:
 		return g.switchover()
 	case 1:
@@ -196,10 +211,11 @@ func (g *author) order() []string {
 	case 7:
 		return append(words, "transfer", g.one(append(g.watchers, "")...))
 	}
-	name := g.one("mode", "confirm", "cooldown", "fence", "lag", "tries", "quorum")
+	name := g.one("mode", "confirm", "cooldown", "fence", "lag", "tries", "quorum", "apps", "twin")
 	value := map[string][]string{"mode": {"automatic", "observe", "manual"}, "confirm": {"0s", "5s"}, "cooldown": {"0s", "1m0s"}, "fence": {"auto", "never"},
-		"lag": {"1s", "30s"}, "tries": {"1", "2"}, "quorum": {"0", "3"}}[name]
-	return append(words, "policy", name, g.one(value...))
+		"lag": {"1s", "30s"}, "tries": {"1", "2"}, "quorum": {"0", "3"},
+		"apps": {"2"}, "twin": {"yes", "no"}}[name]
+	return append(words, "policy", name, g.one(value...), g.one("", "", "", "stale"))
 }
 
 // points are places in the runner's journal where a leader may be made to crash.
@@ -213,7 +229,9 @@ var faultyVerbs = []string{"on", "off", "freeze", "unfreeze", "promote", "stop",
 // trouble is one thing that goes wrong.
 func (g *author) trouble(at time.Duration) {
 	w, a := g.one(g.watchers...), g.one(g.apps...)
-	switch g.IntN(17) {
+	switch g.IntN(18) {
+	case 17:
+		g.s.add(at, "lack", w, g.long())
 	case 0:
 		g.s.add(at, "crash", w, g.one(g.short(), g.long()))
 	case 1, 2, 14:
@@ -256,7 +274,7 @@ func (g *author) sprung() []string {
 	case 5:
 		return []string{"cut", "leader", g.one("*", g.one(g.watchers...), g.one(g.apps...)), g.one(g.short(), g.long())}
 	case 6, 7:
-		return []string{"app", g.one(g.apps...), g.one("kill", "boot", "boot", "boot", "well", "wake", "hang")}
+		return []string{"app", g.one(g.apps...), g.one("kill", "boot", "boot", "reboot", "reboot", "well", "wake", "hang")}
 	}
 	words := g.order()
 	words[1] = "leader"

@@ -58,11 +58,14 @@ func (w *world) final() string {
 	}
 	for _, a := range w.apps {
 		x := g.Apps[a.name]
+		if x == nil {
+			continue
+		}
 		line := fmt.Sprintf("%s: closed %v, marked %v, to be released %v", a.name, a.closed, x.Mark != nil, x.Release != nil)
 		if a.db != nil {
 			line += fmt.Sprintf(", primary %v, frozen %v, replicating %v", a.db.primary, a.db.frozen, a.db.on)
 		}
 		text = append(text, line)
 	}
-	return strings.Join(text, "\n  ")
+	return strings.Join(slices.Compact(text), "\n  ")
 }

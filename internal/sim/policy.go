@@ -39,7 +39,13 @@ func (s *Script) policy() failover.Policy {
 		setting.Before, setting.After = s.hooks(name, "before"), s.hooks(name, "after")
 		g.Steps[name] = setting
 	}
-	return failover.Policy{Zone: failover.Zone{Name: "ha.example.com.", TTL: ttl}, Groups: []failover.Group{g}}
+	groups := []failover.Group{g}
+	if s.yes("twin") {
+		twin := g
+		twin.Name, twin.Record = "twin", "twin"
+		groups = append(groups, twin)
+	}
+	return failover.Policy{Zone: failover.Zone{Name: "ha.example.com.", TTL: ttl}, Groups: groups}
 }
 
 func (s *Script) app(i int) failover.App {

@@ -104,6 +104,7 @@ func (n *watcher) receive(m appendMessage) {
 		n.log = m.log
 	}
 	n.advance(min(m.commit, len(m.log)))
+	n.noteCurrent(m.commit)
 	stored := len(m.log)
 	n.send(from, func() {
 		if r := from.reign; r != nil && r.term == m.term {
@@ -133,6 +134,7 @@ func (n *watcher) advance(commit int) {
 		}
 		if r := n.reign; r != nil && n.life == l {
 			r.committed(i, result)
+			n.noteCurrent(i + 1)
 		}
 	}
 }

@@ -36,6 +36,7 @@ type reign struct {
 	next     time.Duration   // when the first of them runs out
 	quorum   time.Duration   // when a majority was last fresh
 	cancel   context.CancelFunc
+	settled  int  // applied, when a change of the members was last brought on
 	moved    bool // leadership was offered to somebody
 }
 
@@ -300,6 +301,27 @@ func (r *reign) work() {
 		r.n.later(tickDebounce, r.sayWhoIsHeard)
 	}
 	r.ring()
+	r.settleMembers()
+}
+
+// settleMembers brings Raft's members after the state's, which takes no time here, and says so.
+func (r *reign) settleMembers() {
+	c := r.n.state.Change
+	if c == nil || r.settled >= r.n.applied {
+		return
+	}
+	r.settled = r.n.applied
+	p := r.n.w.watcher(c.Name)
+	switch {
+	case c.Kind != failover.ChangeAdd:
+		r.enqueue(failover.Command{SettleMembers: &failover.Settle{Change: c.Index}}, nil)
+	case p == nil || p.life == nil || r.match[p.name] < r.n.applied-4:
+		r.settled = 0
+	case r.n.state.Member(p.name).Node == "":
+		r.enqueue(failover.Command{JoinMember: &failover.JoinMember{Name: p.name, Node: p.node()}}, nil)
+	default:
+		r.enqueue(failover.Command{AdmitMember: &failover.MemberOrder{Name: p.name}}, nil)
+	}
 }
 
 func (r *reign) sayWhoIsHeard() {
@@ -395,8 +417,7 @@ func (r *reign) admit(name string, b beat) {
 	news := failover.Reports{}
 	for _, report := range b.reports {
 		// As the real one does: what is neither on its way nor shown yet. An old report that was late may follow a newer one.
-		if have := r.n.state.Groups[group].Apps[report.App].Reports[name]; h.proposed[report.App] != report.Seq &&
-			(have == nil || older(have.Boot, have.Seq, report.Boot, report.Seq)) {
+		if h.proposed[report.App] != report.Seq && !r.n.shows(report) {
 			h.proposed[report.App] = report.Seq
 			news.Reports = append(news.Reports, report)
 		}

@@ -86,7 +86,8 @@ func (w *world) checkMarks(g *failover.GroupState) {
 }
 
 // excuses are blockers that may rightly stand in an outage's way for ever.
-var excuses = []string{failover.BlockMode, failover.BlockPaused, failover.BlockHalted, failover.BlockRolesDisagree, failover.BlockNeverUp}
+var excuses = []string{failover.BlockMode, failover.BlockPaused, failover.BlockHalted, failover.BlockRolesDisagree, failover.BlockNeverUp,
+	failover.BlockSharedDatabase, failover.BlockMissingFile}
 
 // checkOutage: a real outage is acted on, unless something that can be named is in the way.
 func (w *world) checkOutage(s *failover.State, g *failover.GroupState) {

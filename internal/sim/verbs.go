@@ -22,8 +22,9 @@ func init() {
 		"mute":     mute,     // PLACE PLACE DURATION: nothing passes from the first to the second
 		"slow":     slow,     // WATCHER DELAY DURATION: its disk and network take longer
 		"clock":    clock,    // WATCHER DURATION: its wall clock is moved
+		"lack":     lack,     // WATCHER DURATION: a file that the policy names is not there
 		"transfer": transfer, // WATCHER: leadership is handed to it
-		"app":      appEvent, // APP kill|boot|hang|wake|sick|well|empty|rebuild|close|open
+		"app":      appEvent, // APP kill|boot|reboot|hang|wake|sick|well|empty|rebuild|close|open
 		"fault":    setFault, // APP VERB fail|lie|deaf|hang|half|late|slow DURATION TIMES: what the verb's next runs do
 		"order":    order,    // WATCHER switchover|abort|retry|skip|ack|pause|resume|policy|add|remove ...
 	}
@@ -137,6 +138,21 @@ func clock(w *world, args []string) {
 	}
 }
 
+func lack(w *world, args []string) {
+	n := w.watcher(args[0])
+	if n == nil || n.life == nil {
+		return
+	}
+	l := n.life
+	say := func(missing []failover.MissingFile) {
+		n.number++
+		n.about.Missing, n.about.Seq = missing, n.number
+		n.beatSoon()
+	}
+	n.do(l, func() { say([]failover.MissingFile{{Group: group, File: "main.headers"}}) })
+	w.after(durationOf(args[1]), func() { n.do(l, func() { say(nil) }) })
+}
+
 func transfer(w *world, args []string) {
 	for _, n := range w.watchers {
 		if n.reign != nil && n.name != args[0] {
@@ -160,6 +176,10 @@ func appEvent(w *world, args []string) {
 		a.dead = true
 	case "boot":
 		if a.dead {
+			a.boot()
+		}
+	case "reboot":
+		if !a.dead {
 			a.boot()
 		}
 	case "hang":
@@ -351,6 +371,13 @@ func (w *world) command(verb string, args []string) (failover.Command, bool) {
 		}
 		state := w.log.state()
 		c.SetPolicy = &failover.SetPolicy{Revision: state.PolicyRevision, Policy: s.policy()}
+		if has("stale") {
+			c.SetPolicy.Revision--
+		}
+	case "add":
+		c.AddMember = &failover.AddMember{Name: args[0], Address: args[0] + ":7653", DNS: []string{"192.0.2.59"}}
+	case "remove":
+		c.RemoveMember = &failover.MemberOrder{Name: args[0]}
 	case "transfer":
 		c.Transfer = &failover.MemberOrder{Name: args[0]}
 	default:
@@ -364,6 +391,24 @@ func (w *world) afterOrder(c failover.Command, r failover.Result, err error) {
 	if err == nil && r.Accepted && c.Transfer != nil {
 		transfer(w, []string{c.Transfer.Name})
 	}
+	if err == nil && r.Accepted && c.AddMember != nil && w.log.state().Member(c.AddMember.Name) != nil {
+		w.join(c.AddMember.Name)
+	}
+}
+
+// join starts the watcher that was added, with an empty disk.
+func (w *world) join(name string) {
+	n := w.watcher(name)
+	if n == nil {
+		n = newWatcher(w, name)
+		w.watchers = append(w.watchers, n)
+	}
+	if n.life != nil {
+		return // it was a member, at another address
+	}
+	n.fresh++
+	n.log, n.term, n.commit, n.serial = nil, 0, 0, 0
+	n.start()
 }
 
 // heal ends all faults. Apps stay as they are, but for those that hang: that would never end by itself.

@@ -24,9 +24,10 @@ type watcher struct {
 	name string
 
 	// On the disk.
-	term uint64
-	log  []*record
-	boot uint64
+	fresh int // which data directory it is
+	term  uint64
+	log   []*record
+	boot  uint64
 
 	// Of the process.
 	life    *life // nil: none runs
@@ -38,6 +39,7 @@ type watcher struct {
 	patient time.Duration // how long it does without
 	commit  int           // known to be committed
 	applied int
+	current bool // it has applied what its first leader had committed
 	state   *failover.State
 	reign   *reign
 	leads   []chan struct{} // closed when the runner of a term has returned; the last one is the newest one's
@@ -59,13 +61,17 @@ func (n *watcher) start() {
 	n.boot++
 	n.commit, n.applied, n.state = n.w.log.restore(n)
 	n.life = newLife(n, n.boot, n.state)
+	n.current = false
 	n.paused, n.inbox, n.leader, n.heard = false, nil, "", n.w.now()
 	n.failing, n.reports, n.number = map[string]time.Time{}, map[string]failover.Report{}, 1
-	n.about = failover.About{Boot: n.boot, Seq: 1, Life: fmt.Sprintf("life%d", n.boot), Node: n.name + "-dir"}
+	n.about = failover.About{Boot: n.boot, Seq: 1, Life: fmt.Sprintf("life%d", n.boot), Node: n.node()}
 	n.bePatient()
 	n.eyes = nil
 	n.aim()
 }
+
+// node is the id of its data directory. Whoever is added under a name that was removed comes with a new one.
+func (n *watcher) node() string { return fmt.Sprintf("%s-dir%d", n.name, n.fresh) }
 
 // die ends the process as a power cut does: what it had not made durable is gone, and its hooks with it.
 func (n *watcher) die() {
@@ -206,14 +212,40 @@ func (n *watcher) shown(s *failover.State) {
 		n.serve(s)
 	}
 	n.life.publish(s)
+	if n.removed() {
+		n.w.tell("%s is no member any more and ends", n.name)
+		n.die()
+		return
+	}
 	if n.news() {
 		n.beatSoon()
 	}
 }
 
+// shows reports whether its state holds a report or a newer one of the same watcher, or cannot hold it.
+func (n *watcher) shows(r failover.Report) bool {
+	a := n.state.Groups[group].Apps[r.App]
+	if a == nil {
+		return true
+	}
+	have := a.Reports[r.Watcher]
+	return have != nil && !older(have.Boot, have.Seq, r.Boot, r.Seq)
+}
+
+// noteCurrent begins to answer once what was committed before is applied.
+func (n *watcher) noteCurrent(commit int) {
+	if n.current || n.life == nil || n.applied < commit || commit == 0 || n.log[commit-1].entry.Term != n.term {
+		return
+	}
+	n.current = true
+	if n.state.Policy != nil {
+		n.serve(n.state)
+	}
+}
+
 // serve answers DNS from the state.
 func (n *watcher) serve(s *failover.State) {
-	if s.Serial < n.serial {
+	if !n.current || s.Serial < n.serial {
 		return // a state of the past, gone through after a restart, is not answered
 	}
 	n.serial = s.Serial

@@ -84,6 +84,7 @@ func (w *world) run() {
 	for _, c := range w.clients {
 		c.start()
 	}
+	w.restream()
 	for _, e := range w.script.Events {
 		w.at(e.At, func() { w.perform(e) })
 	}

@@ -21,6 +21,9 @@ func (s *State) lastLook(g *GroupState, w *Switchover, st *Start) (Result, bool)
 	believed := g.Apps[w.From].believedFrozen(freeze)
 	writable := answers && st.From.Role == RolePrimary && !st.From.Frozen && !believed
 	third := s.writableBeside(g, &w.Policy, w.From, w.To)
+	if writable && st.Step == StepPromote && w.unfenced() && w.AtRisk.BytesExact {
+		w.noteWritable() // it was frozen and caught up with, and is not frozen any more
+	}
 	switch {
 	case w.PastNoReturn():
 		return s.fenceFirst(g, w, st, writable)
