@@ -37,9 +37,9 @@ test-databases: ## real database servers, and watchers that move them
 	$(GO) test -count=1 -timeout 20m -tags servers -run '^TestServers' ./internal/proctest
 
 # Without the race detector, which takes five times as long and has its own share in test-unit.
-bubble: export SCHEDULES ?= 700
-bubble: ## whole watchers with real Raft in fake time under faults, about a minute (SCHEDULES=100000: on and on; SEED=N: from there)
-	$(GO) test -count=1 -timeout 0 -v -run '^TestBubbleSchedules$$' ./internal/daemon
+bubble: export SCHEDULES ?= 500
+bubble: ## whole watchers with real Raft in fake time under faults, about a minute (SCHEDULES=100000 BUBBLE_TIMEOUT=0: on and on; SEED=N: from there)
+	$(GO) test -count=1 -timeout $${BUBBLE_TIMEOUT:-30m} -v -run '^TestBubbleSchedules$$' ./internal/daemon
 
 SEEDS ?= 4000
 sim: ## the rules and the runner in a simulated world that goes wrong (SEEDS=1000000 FIRST=1; COVER=1: which rules it reached)

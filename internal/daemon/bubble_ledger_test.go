@@ -101,6 +101,17 @@ func (l *ledger) note(by *being, s *failover.State) {
 	l.compare(by, s)
 }
 
+// checkWhole compares a watcher's state, whatever its index.
+func (l *ledger) checkWhole(by *being) {
+	s := by.d.node.State()
+	l.note(by, s)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.states[s.Index] != nil && s.Hash() != l.hash(s.Index) {
+		l.w.fault("guarantee 8: the state of %s at %d is not what the log gives", by.name, s.Index)
+	}
+}
+
 // compare holds a published state against the log: equal index, equal state.
 func (l *ledger) compare(by *being, s *failover.State) {
 	want := l.states[s.Index]

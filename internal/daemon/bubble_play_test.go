@@ -14,6 +14,8 @@ const (
 	// calmWithin is how long a healed cluster of which all is well may take until nothing is open any more: longer than an
 	// election, the longest step's timeout and tries, and a halted step's wait.
 	calmWithin = 8 * time.Minute
+	// leadWithin is how long a healed cluster may take until somebody leads: some rounds of elections with the timings of wan.
+	leadWithin = 30 * time.Second
 	// settles is how long the probes may take to see that all is well again.
 	settles = 20 * time.Second
 	// actWithin is how long a real outage may last until the name points elsewhere: finding it out (a probe's interval and
@@ -42,6 +44,16 @@ func (w *bubble) play() {
 		w.ask()
 	}
 	w.heal()
+	led := func() string {
+		if w.leader() == nil {
+			return "nobody leads"
+		}
+		return ""
+	}
+	if !w.until("somebody leads", leadWithin, led) {
+		return
+	}
+	w.rest(settles)
 	if !w.until("calm after healing", calmWithin, w.calm) {
 		return
 	}
@@ -246,7 +258,6 @@ func (w *bubble) heal() {
 	for _, name := range w.names {
 		w.start(name)
 	}
-	w.rest(settles)
 }
 
 // armedOrObserving: nothing keeps the automation from acting, but for its mode.
@@ -317,9 +328,7 @@ func (w *bubble) checkRest() {
 		w.fault("the writer %s is left without a database that takes writes: %+v", g.Writer, writer)
 	}
 	for _, l := range w.living() {
-		if own := l.d.node.State(); own.Hash() != s.Hash() {
-			w.fault("guarantee 8: %s has another state at %d", l.name, own.Index)
-		}
+		w.ledger.checkWhole(l)
 		if _, address, _ := l.ask(); address != s.Policy.Group(group).App(g.Active).Address[0] {
 			w.fault("guarantee 6: %s answers %s at rest", l.name, address)
 		}

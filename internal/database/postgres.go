@@ -53,6 +53,9 @@ func openPostgres(o Options) (Driver, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.CAFile != "" && (config.TLSConfig == nil || config.TLSConfig.InsecureSkipVerify) {
+		return nil, errors.New("ca_file has no use with the dsn's sslmode, which does not look at certificates' names; want verify-full")
+	}
 	return &postgres{o: o, config: config}, nil
 }
 
@@ -90,6 +93,7 @@ func (p *postgres) connect(ctx context.Context) (*pgx.Conn, error) {
 	// Until the attempt is journaled; then arm sets them anew.
 	config.RuntimeParams["idle_session_timeout"] = milliseconds(p.left())
 	config.RuntimeParams["statement_timeout"] = milliseconds(p.left())
+	config.MaxProtocolMessageBodyLen = maxMessage
 	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 	config.StatementCacheCapacity, config.DescriptionCacheCapacity = 0, 0
 	if p.conn, err = pgx.ConnectConfig(ctx, config); err != nil {
@@ -97,6 +101,9 @@ func (p *postgres) connect(ctx context.Context) (*pgx.Conn, error) {
 	}
 	return p.conn, p.broken
 }
+
+// maxMessage bounds a message of the server's, in bytes; ours are asked for a few hundred.
+const maxMessage = 1 << 20
 
 // server names the server and whom we are there, for sessions that are kept.
 func (p *postgres) server() string { return p.o.DSN + "\n" + p.o.PasswordFile + "\n" + p.o.CAFile }
@@ -142,14 +149,9 @@ func trust(config *pgconn.Config, caFile string) error {
 	if err != nil || pool == nil {
 		return err
 	}
-	if config.TLSConfig == nil {
-		return errors.New("ca_file has no use with the dsn's sslmode; want verify-full")
-	}
 	config.TLSConfig.RootCAs = pool
 	for _, f := range config.Fallbacks {
-		if f.TLSConfig != nil {
-			f.TLSConfig.RootCAs = pool
-		}
+		f.TLSConfig.RootCAs = pool
 	}
 	return nil
 }
@@ -183,11 +185,11 @@ const (
 
 // pingPostgres: alive is who answers a query, or has no connection left for us.
 func pingPostgres(ctx context.Context, o Options) error {
-	config, err := parsePostgres(o.DSN)
+	d, err := openPostgres(o)
 	if err != nil {
 		return err
 	}
-	p := &postgres{o: o, config: config}
+	p := d.(*postgres)
 	defer p.Close()
 	conn, err := p.connect(ctx)
 	if err == nil {

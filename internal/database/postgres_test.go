@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -80,6 +81,34 @@ func TestPasswordFile(t *testing.T) {
 	}
 	if _, err := authorities(write("ca", "no certificate")); !errors.Is(err, ErrFile) {
 		t.Errorf("authorities: %v", err)
+	}
+}
+
+// A certificate's authorities are of use only where its name is looked at.
+func TestPostgresCAFileWantsVerifyFull(t *testing.T) {
+	for mode, ok := range map[string]bool{"disable": false, "prefer": false, "require": false, "verify-ca": false, "verify-full": true} {
+		if _, err := Open("postgres", Options{DSN: "host=192.0.2.10 user=watchover sslmode=" + mode, CAFile: "/ca.pem"}); (err == nil) != ok {
+			t.Errorf("%s: %v", mode, err)
+		}
+	}
+}
+
+// What the documentation tells people to grant is what the tests run with.
+func TestGrantsAreThoseOfTheDocumentation(t *testing.T) {
+	read := func(path string) string {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	_, doc, _ := strings.Cut(read("../../docs/databases.md"), "```sql\n")
+	doc, _, _ = strings.Cut(doc, "```")
+	tell := func(text string) string {
+		return strings.Join(strings.Fields(regexp.MustCompile(`--.*`).ReplaceAllString(text, "")), " ")
+	}
+	if got, want := tell(doc), tell(read("../../examples/postgres/watchover.sql")); got != want || !strings.Contains(want, "CREATE ROLE watchover") {
+		t.Errorf("the page says\n%s\nthe file says\n%s", got, want)
 	}
 }
 

@@ -212,3 +212,29 @@ func TestPostgresWarmSessions(t *testing.T) {
 	}
 	c.Close()
 }
+
+// With ca_file the server's certificate has to come from those authorities; without, from the system's.
+func TestPostgresOverTLS(t *testing.T) {
+	main := dbtest.NewPostgres(t)
+	main.Stop(t)
+	ca := main.EnableTLS(t)
+	main.Start(t)
+	o := Options{DSN: strings.Replace(main.DSN(), "sslmode=disable", "sslmode=verify-full", 1), PasswordFile: main.PasswordFile(t)}
+	if err := Ping(t.Context(), "postgres", o); err == nil || !strings.Contains(err.Error(), "unknown authority") {
+		t.Errorf("an authority that is not the system's: %v", err)
+	}
+	o.CAFile = ca
+	d, err := Open("postgres", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	p, ok := d.(*postgres)
+	if !ok {
+		t.Fatal("another driver")
+	}
+	var encrypted bool
+	if err := p.ask(t.Context(), "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", &encrypted); err != nil || !encrypted {
+		t.Errorf("encrypted: %t, %v", encrypted, err)
+	}
+}

@@ -242,6 +242,16 @@ func (p *Postgres) Set(t TB, lines ...string) {
 	p.append(t, "postgresql.conf", strings.Join(lines, "\n")+"\n")
 }
 
+// EnableTLS gives a stopped server a certificate, which is its own authority, and returns that file.
+func (p *Postgres) EnableTLS(t TB) (caFile string) {
+	t.Helper()
+	cert, key := Certificate(t)
+	p.write(t, "server.crt", string(cert))
+	p.write(t, "server.key", string(key))
+	p.Set(t, "ssl = on")
+	return filepath.Join(p.Dir, "server.crt")
+}
+
 // AutoConf is what postgresql.auto.conf holds, which ALTER SYSTEM writes.
 func (p *Postgres) AutoConf(t TB) string {
 	t.Helper()

@@ -15,7 +15,7 @@ import (
 // PROCTEST_POINTS=all takes every entry of the steps that touch a database.
 func postgresPoints() []string {
 	if os.Getenv("PROCTEST_POINTS") != "all" {
-		return []string{"before:ended:freeze:done", "after:start:stop-replication", "after:start:promote", "before:ended:promote:done"}
+		return []string{"after:start:stop-replication", "after:start:promote", "before:ended:promote:done"}
 	}
 	var all []string
 	for _, step := range []string{"freeze", "catch-up", "stop-replication", "promote"} {
@@ -26,21 +26,40 @@ func postgresPoints() []string {
 
 // Whoever takes over comes to the same end: promoted once, never two that take writes, nothing lost.
 func TestServersPostgresLeaderKilled(t *testing.T) {
+	t.Parallel()
 	for _, point := range postgresPoints() {
 		t.Run(point, func(t *testing.T) {
-			p := preparePostgresPair(t, settings{watcher: crashBinary, steps: "timeout: 3s, tries: 3, backoff: 200ms"})
-			p.settings.env = []string{"WATCHOVER_TEST_CRASH=" + p.path("crash")}
-			p.begin()
-			w := p.write()
-			must(t, os.WriteFile(p.path("crash"), []byte(point), 0o600))
-			askSwitchover(p.cluster, "main")
-			p.writesOn(w, "standby")
-			p.waitEnded(1)
-			p.startWatcher(p.died(point))
-			w.Stop()
-			p.judgeMoved(w)
+			t.Parallel()
+			for range attemptsPerPoint {
+				if killedAtPostgres(t, point) {
+					return
+				}
+			}
+			t.Errorf("%d switchovers ended without passing this point", attemptsPerPoint)
 		})
 	}
+}
+
+// killedAtPostgres moves a new pair while the leader dies at a point. False: the point was not passed; a leadership that is lost
+// for want of processor time just there misses it.
+func killedAtPostgres(t *testing.T, point string) bool {
+	p := preparePostgresPair(t, settings{watcher: crashBinary, steps: "timeout: 3s, tries: 3, backoff: 200ms"})
+	defer p.close()
+	p.settings.env = []string{"WATCHOVER_TEST_CRASH=" + p.path("crash")}
+	p.begin()
+	w := p.write()
+	defer w.Stop()
+	must(t, os.WriteFile(p.path("crash"), []byte(point), 0o600))
+	askSwitchover(p.cluster, "main")
+	p.writesOn(w, "standby")
+	p.waitEnded(1)
+	if _, err := os.Stat(p.path("crash")); err == nil {
+		return false
+	}
+	p.startWatcher(p.died(point))
+	w.Stop()
+	p.judgeMoved(w)
+	return true
 }
 
 // judgeMoved holds the two servers against a switchover that was done once and whole.
@@ -67,6 +86,7 @@ func (p *postgresPair) judgeMoved(w *dbtest.Writer) {
 // A leader that is frozen between the promotion's entry and the promotion is overtaken. When it goes on, its time is over and
 // the server has ended its session: it does nothing.
 func TestServersPostgresLeaderFrozenInPromote(t *testing.T) {
+	t.Parallel()
 	p := newPostgresPair(t, settings{hooks: true, steps: "timeout: 3s, tries: 3, backoff: 200ms"})
 	w := p.write()
 	leader, _ := p.leader()

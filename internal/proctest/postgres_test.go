@@ -82,6 +82,7 @@ func (p *postgresPair) killMachine(app string) {
 
 // Every acknowledged write is on the new primary, and the old one refuses writes.
 func TestServersPostgresPlannedSwitchoverLosesNothing(t *testing.T) {
+	t.Parallel()
 	p := newPostgresPair(t, settings{})
 	w := p.write()
 	p.mustOrder("w2", "switchover", group, "--yes")
@@ -122,6 +123,7 @@ func databaseOf(s *client.Status, app string) client.Database {
 // A main that dies with its database: the standby takes over, what is at risk is told before and never too low, and the old
 // main is frozen each time that it comes back writable.
 func TestServersPostgresMainDies(t *testing.T) {
+	t.Parallel()
 	p := newPostgresPair(t, settings{})
 	w := p.write()
 	began := time.Now()
@@ -183,6 +185,7 @@ func (p *postgresPair) insert(app string) error {
 
 // The app dies and its database lives: it is frozen and caught up with, and nothing is lost.
 func TestServersPostgresMainAppDies(t *testing.T) {
+	t.Parallel()
 	p := newPostgresPair(t, settings{})
 	w := p.write()
 	p.killApp("main")
@@ -203,6 +206,7 @@ func TestServersPostgresMainAppDies(t *testing.T) {
 // A main that hangs, its database too, takes connections and answers nothing. When it goes on it is frozen before anything
 // else of it counts.
 func TestServersPostgresMainHangs(t *testing.T) {
+	t.Parallel()
 	p := newPostgresPair(t, settings{})
 	w := p.write()
 	p.db["main"].Freeze()
@@ -226,6 +230,7 @@ func TestServersPostgresMainHangs(t *testing.T) {
 // A planned switchover whose replica cannot catch up is taken back: main takes writes, and both servers' settings are byte for
 // byte what they were.
 func TestServersPostgresUndo(t *testing.T) {
+	t.Parallel()
 	p := newPostgresPair(t, settings{only: map[string]string{"catch-up": "timeout: 3s, tries: 1"}})
 	p.db["main"].Exec(t, "ALTER SYSTEM SET default_transaction_read_only = 'no'", "ALTER SYSTEM SET work_mem = '5MB'")
 	p.db["standby"].Exec(t, "SELECT pg_wal_replay_pause()")
@@ -244,6 +249,42 @@ func TestServersPostgresUndo(t *testing.T) {
 	}
 	if lost := dbtest.Lost(w.Acks(), p.db["main"].Stored(t)); len(lost) > 0 {
 		t.Errorf("%d acknowledged writes are lost", len(lost))
+	}
+}
+
+// A standby whose receiver stopped long ago is not promoted, whatever it says of its lag; the blocker says so, and a person may
+// still decide otherwise, after having been shown what that means.
+func TestServersPostgresReceiverStoppedLongAgo(t *testing.T) {
+	t.Parallel()
+	p := newPostgresPair(t, settings{})
+	p.db["standby"].Exec(t, "ALTER SYSTEM SET primary_conninfo = 'host=/nonexistent'", "SELECT pg_reload_conf()")
+	p.onAll("the standby does not stream", func(_ *client.Status, g *client.Group) bool {
+		return slices.ContainsFunc(appOf(g, "standby").NotReady, func(b client.Reason) bool { return b.Code == "not_streaming" })
+	})
+	// Longer than the outage's own first signs may take to be seen: two intervals, a timeout and three failing probes.
+	during(t, 6*time.Second, "the standby does not stream", func() (bool, any) {
+		s := p.status("w1")
+		return s != nil && !appOf(&s.Groups[0], "standby").Ready, shown(s)
+	})
+	if err := p.insert("main"); err != nil {
+		t.Fatal(err)
+	}
+	p.killMachine("main")
+	p.onAll("main is down and nothing is done", func(_ *client.Status, g *client.Group) bool {
+		return appOf(g, "main").Health == "down" && slices.ContainsFunc(g.Automation.Blockers, func(b client.Reason) bool { return b.Code == "no_ready_target" })
+	})
+	during(t, 2*time.Second, "no switchover", func() (bool, any) { s := p.status("w1"); return s != nil && s.Groups[0].Epoch == 0, s })
+	_, output := p.order("w1", "explain", group)
+	t.Logf("%s", output)
+	exit, output := p.order("w1", "switchover", group, "--yes")
+	t.Logf("%s", output)
+	if exit != 3 {
+		t.Errorf("without force: exit %d", exit)
+	}
+	output = p.mustOrder("w1", "switchover", group, "--force", "--yes")
+	t.Logf("%s", output)
+	if err := p.insert("standby"); err != nil {
+		t.Errorf("after the forced switchover: %v", err)
 	}
 }
 

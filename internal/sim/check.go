@@ -213,8 +213,11 @@ func (j *judge) acts(p *program) {
 	}
 }
 
-// told notes what a role program tells a watcher.
+// told notes what a role program tells a watcher that looks a last time before it promotes.
 func (j *judge) told(p *program) {
+	if p.step != failover.StepPromote {
+		return
+	}
 	seen := j.writable[p.n.name]
 	if seen == nil {
 		seen = map[string]sighting{}
@@ -225,7 +228,7 @@ func (j *judge) told(p *program) {
 
 // untold notes that a role program came back with nothing.
 func (j *judge) untold(p *program) {
-	if seen := j.writable[p.n.name]; seen != nil {
+	if seen := j.writable[p.n.name]; seen != nil && p.step == failover.StepPromote {
 		delete(seen, p.a.name)
 	}
 }
@@ -238,7 +241,7 @@ func (j *judge) promotes(p *program, w *failover.Switchover) {
 		if other == p.a || !other.writable() || unfenced || !j.w.script.yes("tells") {
 			continue
 		}
-		if s, ok := j.writable[p.n.name][other.name]; ok && s.writable && s.at >= other.since && other.name == w.From {
+		if s, ok := j.writable[p.n.name][other.name]; ok && s.writable && s.at <= j.w.log.records[p.token-1].at && other.name == w.From {
 			j.w.violate("two-writable", "%s promotes %s, though the database of %s had just told it that it takes writes", p.n.name, p.a.name, other.name)
 		}
 	}
@@ -256,7 +259,7 @@ func (j *judge) judgeLoss(w *failover.Switchover) {
 	if !ok || len(l.writes) == 0 {
 		return
 	}
-	if w.Kind == failover.KindPlanned || w.AtRisk.BytesExact && w.AtRisk.Bytes != nil && *w.AtRisk.Bytes == 0 {
+	if w.Kind == failover.KindPlanned && w.Result == failover.ResultDone || w.AtRisk.BytesExact && w.AtRisk.Bytes != nil && *w.AtRisk.Bytes == 0 {
 		j.w.violate("lost-writes", "the %s switchover %d lost %d acknowledged writes, the first of %s", w.Kind, w.ID, len(l.writes), short(l.writes[0].at))
 	}
 }

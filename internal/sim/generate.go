@@ -28,6 +28,10 @@ func Generate(seed uint64) *Script {
 	}
 	g.apps = appNames[:g.s.number("apps")]
 	at := g.between(8*time.Second, 15*time.Second)
+	if g.once(8) {
+		g.pair(at)
+		return g.s
+	}
 	for range 1 + g.IntN(3) {
 		g.scene(at)
 		at += g.between(20*time.Second, 80*time.Second)
@@ -35,6 +39,29 @@ func Generate(seed uint64) *Script {
 	g.s.set("end", (at + 20*time.Second).Round(time.Second).String())
 	g.s.sort()
 	return g.s
+}
+
+// pair is one outage or one order in a world that does not change otherwise, with leaders that crash at points of their
+// journals: it has to end as it would without them.
+func (g *author) pair(at time.Duration) {
+	g.s.set("paired", "yes")
+	g.s.set("mode", "automatic")
+	delete(g.s.Settings, "pace") // else it is chance what is done in time
+	for range 1 + g.IntN(3) {
+		g.s.add(0, "trap", g.one(points...), g.one("before", "after"), "crash", "leader", g.one(g.short(), g.long()))
+	}
+	verbs := []string{"on", "freeze"}
+	if g.once(2) {
+		g.s.add(at, "app", "main", g.one("kill", "sick"))
+	} else {
+		verbs = faultyVerbs[:8]
+		g.s.add(at, "order", g.one(g.watchers...), "switchover")
+	}
+	if g.once(3) {
+		g.s.add(0, "fault", g.one(g.apps...), g.one(verbs...), "fail", "0s", "999")
+	}
+	g.s.set("end", "2m0s")
+	g.s.sort()
 }
 
 func (g *author) one(list ...string) string { return list[g.IntN(len(list))] }
@@ -78,6 +105,7 @@ func (g *author) settings() {
 	g.setIf(3, "cooldown", "0s", "20s", "2m0s")
 	g.setIf(3, "tries", "1", "3")
 	g.setIf(8, "lag", "1s", "3s")
+	g.setIf(2, "pace", "300ms", "1s", "3s")
 	if g.once(4) {
 		var hooks []string
 		for range 1 + g.IntN(2) {
@@ -90,7 +118,7 @@ func (g *author) settings() {
 // scene is one thing that matters, with trouble around it.
 func (g *author) scene(at time.Duration) {
 	main := g.one(append(g.apps, "main", "main")...)
-	switch g.IntN(12) {
+	switch g.IntN(14) {
 	case 0, 1, 2:
 		g.s.add(at, "app", main, "kill")
 		if !g.once(3) {
@@ -117,6 +145,17 @@ func (g *author) scene(at time.Duration) {
 		g.s.add(at+g.between(3*time.Second, 9*time.Second), "app", main, "boot")
 	case 11:
 		g.s.add(at, g.order()...)
+	case 12: // there and back again
+		g.s.add(at, "app", main, "kill")
+		g.s.add(at+g.between(8*time.Second, 20*time.Second), "app", main, "boot")
+		g.s.add(at+g.between(20*time.Second, 30*time.Second), "app", main, "rebuild")
+		g.s.add(at+g.between(25*time.Second, 50*time.Second), "order", g.one(g.watchers...), "switchover", main)
+	case 13: // only some see it
+		seen := g.Perm(len(g.watchers))
+		for _, i := range seen[:1+g.IntN(len(seen)-1)] {
+			g.s.add(at+g.between(0, 2*time.Second), "cut", g.watchers[i], main, g.long())
+		}
+		g.s.add(at+g.between(3*time.Second, 12*time.Second), "crash", g.one(g.watchers...), "300ms")
 	}
 	for range g.IntN(7) {
 		g.trouble(at + g.between(-3*time.Second, 25*time.Second))
@@ -174,11 +213,11 @@ var faultyVerbs = []string{"on", "off", "freeze", "unfreeze", "promote", "stop",
 // trouble is one thing that goes wrong.
 func (g *author) trouble(at time.Duration) {
 	w, a := g.one(g.watchers...), g.one(g.apps...)
-	switch g.IntN(16) {
+	switch g.IntN(17) {
 	case 0:
 		g.s.add(at, "crash", w, g.one(g.short(), g.long()))
-	case 1, 2:
-		g.s.add(at, "trap", g.one(points...), g.one("before", "after"), g.one(g.short(), g.long()))
+	case 1, 2, 14:
+		g.s.add(at, append([]string{"trap", g.one(points...), g.one("before", "after")}, g.sprung()...)...)
 	case 3, 4:
 		g.s.add(at, "pause", w, g.one(g.short(), g.short(), g.long()))
 	case 5:
@@ -196,7 +235,7 @@ func (g *author) trouble(at time.Duration) {
 		g.s.add(at, "fault", a, verb, g.one("fail", "fail", "lie", "deaf", "hang", "half", "late", "slow"), g.one(g.short(), g.long()), g.one("1", "1", "2", "5"))
 	case 13:
 		g.s.add(at, g.order()...)
-	case 14:
+	case 16:
 		g.s.add(at, "app", a, g.one("kill", "boot", "boot", "sick", "well", "hang", "wake", "rebuild", "rebuild", "close"))
 	case 15:
 		if hooks := g.s.get("hooks"); hooks != "" {
@@ -205,4 +244,21 @@ func (g *author) trouble(at time.Duration) {
 			g.s.add(at, "transfer", w)
 		}
 	}
+}
+
+// sprung is what happens at a point of a leader's journal.
+func (g *author) sprung() []string {
+	switch g.IntN(10) {
+	case 0, 1, 2:
+		return []string{"crash", "leader", g.one(g.short(), g.long())}
+	case 3, 4:
+		return []string{"pause", "leader", g.one(g.short(), g.long())}
+	case 5:
+		return []string{"cut", "leader", g.one("*", g.one(g.watchers...), g.one(g.apps...)), g.one(g.short(), g.long())}
+	case 6, 7:
+		return []string{"app", g.one(g.apps...), g.one("kill", "boot", "boot", "boot", "well", "wake", "hang")}
+	}
+	words := g.order()
+	words[1] = "leader"
+	return words
 }

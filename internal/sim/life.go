@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing/synctest"
 	"time"
@@ -48,6 +49,7 @@ type life struct {
 	boot   uint64
 	runner *switchover.Runner
 	held   []*call // what came while it was paused
+	open   []*call // programs whose end it has not been told
 	atRest bool    // its state gives a runner nothing to do
 
 	mu      sync.Mutex // guards what follows
@@ -203,14 +205,15 @@ func (w *world) take(c *call) {
 	case n.paused:
 		c.life.held = append(c.life.held, c)
 	case c.process != nil:
+		c.life.open = append(c.life.open, c)
 		w.startProgram(c)
 	case c.giveWay != nil:
 		c.reign.giveWay(c.reason, c.giveWay[1:]...)
+	case w.passPoint(n, "before", c.command.Journal):
+		c.life.held = append(c.life.held, c)
 	case c.forward:
-		w.passPoint(n, "before", c.command.Journal)
 		n.propose(*c.command, 10*time.Second, func(r failover.Result, err error) { w.answered(c, r, err) })
 	default:
-		w.passPoint(n, "before", c.command.Journal)
 		c.reign.enqueue(*c.command, func(r failover.Result, err error) { w.answered(c, r, err) })
 	}
 }
@@ -218,15 +221,18 @@ func (w *world) take(c *call) {
 // answered passes the log's answer on to the process, unless it dies just then.
 func (w *world) answered(c *call, r failover.Result, err error) {
 	c.life.n.do(c.life, func() {
-		if err == nil {
-			w.passPoint(c.life.n, "after", c.command.Journal)
+		again := func() { w.resume(c, reply{result: r, err: err}) }
+		if err == nil && w.passPoint(c.life.n, "after", c.command.Journal) {
+			c.life.n.do(c.life, again)
+			return
 		}
-		w.resume(c, reply{result: r, err: err})
+		again()
 	})
 }
 
 // resume lets the caller go on, and waits until it is quiet again.
 func (w *world) resume(c *call, r reply) {
+	c.life.open = slices.DeleteFunc(c.life.open, func(other *call) bool { return other == c })
 	c.reply <- r
 	synctest.Wait()
 }

@@ -30,6 +30,9 @@ type fault struct {
 	times int
 }
 
+// programDelay is how long a program takes at most, unless the script says otherwise.
+const programDelay = 30 * time.Millisecond
+
 // parts of an app that verbs act on; the others only look.
 var changes = map[string]failover.Part{
 	"on": failover.PartMaintenance, "off": failover.PartMaintenance,
@@ -75,7 +78,7 @@ func (w *world) startProgram(c *call) {
 // live is the program's own life.
 func (p *program) live() {
 	w := p.n.w
-	takes := w.delay("program", 30*time.Millisecond)
+	takes := w.delay("program", w.pace)
 	kind := ""
 	if p.does != nil {
 		kind = p.does.kind

@@ -9,6 +9,7 @@ import (
 // record is one place in the log. Raft's own entries, with which a leader begins, reach no state.
 type record struct {
 	entry failover.Entry
+	at    time.Duration // when it was proposed
 	noop  bool
 }
 

@@ -70,6 +70,7 @@ func (r *reign) begin() {
 }
 
 func (r *reign) append(x *record, done func(failover.Result, error)) {
+	x.at = r.n.w.now()
 	x.entry.Index, x.entry.Term = uint64(len(r.n.log)+1), r.term
 	r.n.log = append(r.n.log, x)
 	if done != nil {
@@ -228,7 +229,7 @@ func (r *reign) lead() {
 	l := r.n.life
 	r.n.w.meet()
 	l.atRest = atRest(r.n.state)
-	r.n.w.leads = append(r.n.w.leads, &lead{life: l, done: done})
+	r.n.w.leads = append(r.n.w.leads, &lead{life: l, reign: r, done: done})
 	r.n.w.tell("%s leads: its hands may move", r.n.name)
 	go func() {
 		defer close(done)
@@ -385,17 +386,22 @@ func (r *reign) take(name string, b beat) {
 func (r *reign) admit(name string, b beat) {
 	h := r.heard[name]
 	h.waiting = nil
+	if b.boot < h.boot {
+		return
+	}
 	if b.boot != h.boot {
 		h.boot, h.proposed = b.boot, map[string]uint64{}
 	}
 	news := failover.Reports{}
 	for _, report := range b.reports {
-		if h.proposed[report.App] < report.Seq {
+		// As the real one does: what is neither on its way nor shown yet. An old report that was late may follow a newer one.
+		if have := r.n.state.Groups[group].Apps[report.App].Reports[name]; h.proposed[report.App] != report.Seq &&
+			(have == nil || older(have.Boot, have.Seq, report.Boot, report.Seq)) {
 			h.proposed[report.App] = report.Seq
 			news.Reports = append(news.Reports, report)
 		}
 	}
-	if a := b.about; a != nil && h.proposed[""] < a.Seq {
+	if a := b.about; a != nil && h.proposed[""] != a.Seq {
 		h.proposed[""] = a.Seq
 		news.About = map[string]failover.About{name: *a}
 	}

@@ -19,6 +19,9 @@ func (w *world) checkRest() {
 		w.violate("rest", "the cluster has not begun")
 		return
 	}
+	if w.script.yes("paired") && len(w.faults) > 0 {
+		return // what fails for ever may keep anything from ending
+	}
 	w.checkOpen(s, g)
 	w.checkMarks(g)
 	w.checkOutage(s, g)

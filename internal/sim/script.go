@@ -40,6 +40,7 @@ var defaults = map[string]string{
 	"cooldown": "1m0s",
 	"tries":    "2",
 	"lag":      "30s",  // max_lag.time; max_lag.bytes is 1000
+	"pace":     "30ms", // how long a program takes at most, until all faults are over
 	"hooks":    "",     // step:before or step:after, with commas
 	"end":      "3m0s", // when all faults are over
 	"paired":   "no",   // the run is compared with one in which no watcher crashes

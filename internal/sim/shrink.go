@@ -1,6 +1,9 @@
 package sim
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Shrink makes a script that breaks a rule as short as it can within a number of tries, while the same rule breaks.
 // Breaks plays a script and names the rule that it breaks, empty if none.
@@ -30,11 +33,32 @@ func Shrink(s *Script, rule string, tries int, breaks func(*Script) string) *Scr
 				}
 			}
 		}
+		for i := range s.Events {
+			if c := s.shorter(i); c != nil && try(c) {
+				s, again = c, true
+			}
+		}
 		if c := s.sooner(); c != nil && try(c) {
 			s, again = c, true
 		}
 	}
 	return s
+}
+
+// shorter makes what an event says to last last a second, nil if nothing of it is longer.
+func (s *Script) shorter(i int) *Script {
+	c := s.clone()
+	words := slices.Clone(c.Events[i].Words)
+	for j, word := range words {
+		if durationOf(word) > time.Second {
+			words[j] = "1s"
+		}
+	}
+	if slices.Equal(words, s.Events[i].Words) {
+		return nil
+	}
+	c.Events[i].Words = words
+	return c
 }
 
 // sooner ends the faults shortly after the last event.

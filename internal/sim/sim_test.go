@@ -22,10 +22,12 @@ var (
 	tellOne = flag.String("tell", "", "TestTell: a script's file whose story is printed, or a seed")
 )
 
-// play runs a script in a bubble of its own.
-func play(t *testing.T, s *Script, tell bool) (o Outcome) {
-	synctest.Test(t, func(*testing.T) { o = Play(s, tell) })
-	return o
+// play runs a script in a bubble of its own; one that is paired, in two.
+func play(t *testing.T, s *Script, tell bool) Outcome {
+	return Compare(s, tell, func(s *Script, tell bool) (o Outcome) {
+		synctest.Test(t, func(*testing.T) { o = Play(s, tell) })
+		return o
+	})
 }
 
 // report shrinks a script that breaks a rule and tells its story.
@@ -38,6 +40,10 @@ func report(t *testing.T, s *Script, v *Violation) {
 		return ""
 	})
 	o := play(t, short, true)
+	if o.Broken == nil {
+		t.Errorf("a guarantee was broken, but not again when the script was played once more: %v\n\n%s", v, s)
+		return
+	}
 	t.Errorf("a guarantee is broken: %v\n\n%s\n\nThe script, shrunken from %d events to %d (a file in testdata/ with it is played by TestScripts):\n\n%s",
 		o.Broken, o.Story, len(s.Events), len(short.Events), short)
 }

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -15,7 +16,7 @@ var verbs map[string]func(w *world, args []string)
 func init() {
 	verbs = map[string]func(w *world, args []string){
 		"crash":    crash,    // WATCHER DURATION: the process ends at once and is started again after that
-		"trap":     setTrap,  // POINT before|after DURATION: the next leader that comes to the point crashes there
+		"trap":     setTrap,  // POINT before|after VERB ARGUMENTS: happens when the next leader comes to that point of its journal
 		"pause":    pauseIt,  // WATCHER DURATION: SIGSTOP, SIGCONT
 		"cut":      cutOff,   // PLACE PLACE DURATION: nothing passes between the two
 		"mute":     mute,     // PLACE PLACE DURATION: nothing passes from the first to the second
@@ -71,8 +72,8 @@ func pauseIt(w *world, args []string) {
 	if n == nil || n.life == nil {
 		return
 	}
-	n.pause()
 	l := n.life
+	n.pause()
 	w.after(durationOf(args[1]), func() {
 		if n.life == l {
 			n.goOn()
@@ -221,44 +222,55 @@ func (w *world) readBack(verb string) bool {
 	return verb == "promote" || verb == "stop"
 }
 
-// trap makes a leader crash at a point of its journal.
+// trap makes something happen at a point of a leader's journal: before an entry is proposed, or after its answer has come.
 type trap struct {
 	point, when string
-	d           time.Duration
+	event       Event
 }
 
 func setTrap(w *world, args []string) {
-	w.traps = append(w.traps, &trap{point: args[0], when: args[1], d: durationOf(args[2])})
+	if len(args) > 2 && verbs[args[2]] != nil {
+		w.traps = append(w.traps, &trap{point: args[0], when: args[1], event: Event{Words: args[2:]}})
+	}
 }
 
-// passPoint crashes the watcher if a trap is set where it is just now.
-func (w *world) passPoint(n *watcher, when string, j *failover.Journal) {
-	if len(w.traps) == 0 || j == nil {
-		return
+// passPoint springs the trap that is set where a watcher is just now. It reports whether the watcher is to move no more.
+func (w *world) passPoint(n *watcher, when string, j *failover.Journal) (caught bool) {
+	if len(w.traps) == 0 || j == nil || n.paused || n.life == nil {
+		return false
 	}
-	var points []string
-	for _, e := range j.Ended {
-		points = append(points, "ended:"+pointName(e.Task))
+	i := slices.IndexFunc(w.traps, func(t *trap) bool { return t.when == when && at(t.point, j) })
+	if i < 0 {
+		return false
 	}
-	if j.Start != nil {
-		points = append(points, "start:"+pointName(j.Start.Task))
+	t := w.traps[i]
+	w.traps = slices.Delete(w.traps, i, i+1)
+	w.tell("%s comes to %s %s: %s", n.name, when, t.point, strings.TrimSpace(strings.Join(t.event.Words, " ")))
+	l := n.life
+	if t.event.Words[0] == "crash" || t.event.Words[0] == "pause" {
+		n.pause() // no further instruction of its is to be seen
+		caught = true
 	}
-	for i, t := range w.traps {
-		for _, p := range points {
-			if t.when == when && (t.point == p || t.point == "any") {
-				w.traps = append(w.traps[:i:i], w.traps[i+1:]...)
-				w.tell("%s comes to %s %s", n.name, when, p)
-				l := n.life
-				w.after(0, func() {
-					if n.life == l {
-						n.crash(t.d)
-					}
-				})
-				n.pause() // no further instruction of its is to be seen
-				return
+	w.after(0, func() {
+		if n.life == l {
+			words := slices.Clone(t.event.Words)
+			for i, word := range words {
+				if word == "leader" {
+					words[i] = n.name
+				}
 			}
+			verbs[words[0]](w, append(words[1:], "", "", "", "", ""))
 		}
+	})
+	return caught
+}
+
+// at reports whether an entry is at a point.
+func at(point string, j *failover.Journal) bool {
+	if j.Start != nil && (point == "any" || point == "start:"+pointName(j.Start.Task)) {
+		return true
 	}
+	return slices.ContainsFunc(j.Ended, func(e failover.Ended) bool { return point == "any" || point == "ended:"+pointName(e.Task) })
 }
 
 func pointName(t failover.Task) string {
@@ -359,8 +371,11 @@ func (w *world) heal() {
 	w.healed = true
 	w.tell("# all faults are over")
 	clear(w.cut)
-	clear(w.faults)
+	if !w.script.yes("paired") {
+		clear(w.faults) // else the world does not change
+	}
 	w.traps = nil
+	w.pace = programDelay
 	for _, n := range w.watchers {
 		n.slow = 0
 		if n.paused {

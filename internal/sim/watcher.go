@@ -84,9 +84,7 @@ func (n *watcher) die() {
 			p.kill("its watcher died")
 		}
 	}
-	held := l.held
-	l.held = nil
-	for _, c := range held {
+	for _, c := range slices.Concat(l.held, l.open) {
 		n.w.resume(c, reply{code: -1, err: errKilled})
 	}
 	synctest.Wait()

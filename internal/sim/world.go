@@ -30,6 +30,7 @@ type world struct {
 	story    *story
 	faults   map[string][]*fault // by app and verb
 	traps    []*trap
+	pace     time.Duration // how long programs take at most
 	active   []*program
 	healed   bool
 	broken   *Violation
@@ -61,6 +62,7 @@ func (v *Violation) Error() string { return fmt.Sprintf("%s at %s: %s", v.Rule, 
 func newWorld(s *Script, tell bool) *world {
 	w := &world{script: s, began: time.Now(), rolls: map[string]uint64{}, cut: map[[2]string]int{}, faults: map[string][]*fault{},
 		wakeup: make(chan struct{}, 1), seed: uint64(s.number("seed")), story: &story{on: tell}}
+	w.pace = max(s.duration("pace"), time.Millisecond)
 	w.log = newLedger(w)
 	for i := range s.number("apps") {
 		w.apps = append(w.apps, newApp(w, appNames[i], i == 0))
@@ -109,7 +111,7 @@ func (w *world) quiet() bool {
 	}
 	w.leads = slices.DeleteFunc(w.leads, func(l *lead) bool { return isClosed(l.done) })
 	for _, l := range w.leads {
-		if l.life.n.life != l.life || l.life.n.reign == nil || !l.life.atRest {
+		if l.reign.stopped || l.life.n.life != l.life || !l.life.atRest {
 			return false
 		}
 	}
@@ -127,8 +129,9 @@ func (w *world) meet() {
 
 // lead is one run of a runner's Lead.
 type lead struct {
-	life *life
-	done chan struct{}
+	life  *life
+	reign *reign
+	done  chan struct{}
 }
 
 // at plans something. A few nanoseconds that differ keep it apart from whatever else happens then.

@@ -20,7 +20,7 @@ type evidence struct {
 	streamed time.Time // newest look that saw a live stream
 	broken   time.Time // oldest look since then that did not; zero: there is none
 	proof    time.Time // everything written before this was received
-	lag      *sample   // newest look at a live stream that told the lag
+	lag      *sample   // newest look that told the lag: at a live stream, or worked out from positions
 	id       string    // a database that does not answer has not become another one
 	timeline uint64    // the same of a replica that tells none while it receives nothing
 }
@@ -82,22 +82,31 @@ func (e *evidence) remember(s sample, failing time.Time) {
 	if s.db.Timeline != 0 {
 		e.timeline = s.db.Timeline
 	}
-	if !s.db.Streaming || s.db.Role != failover.RoleReplica {
-		if e.broken.IsZero() {
-			e.broken = s.at
-		}
+	live := s.db.Streaming && s.db.Role == failover.RoleReplica
+	if !live && e.broken.IsZero() {
+		e.broken = s.at
+	}
+	if !live && !s.measured() {
 		return // what a replica tells of its lag when its stream is gone is not from before the outage
 	}
 	if !failing.IsZero() && s.at.After(failing) {
 		return
 	}
-	e.streamed, e.broken = s.at, time.Time{}
+	if live {
+		e.streamed, e.broken = s.at, time.Time{}
+	}
 	if s.db.LagBytes != nil || s.db.LagSeconds != nil {
 		e.lag = &s
 		if proof := s.received(); proof.After(e.proof) {
 			e.proof = proof
 		}
 	}
+}
+
+// measured reports whether the lag is worked out from the positions of the writer and of the replica, which holds without a
+// stream too.
+func (s sample) measured() bool {
+	return s.db.Role == failover.RoleReplica && s.db.Position != nil && s.db.LagBytes != nil
 }
 
 // received is up to when everything written is known to be received: worked out from positions or, without them, by the
@@ -107,8 +116,8 @@ func (s sample) received() time.Time {
 	switch {
 	case !s.upTo.IsZero():
 		return s.upTo
-	case o.Position != nil:
-		return time.Time{} // measured, and behind all that is remembered
+	case s.measured():
+		return time.Time{} // behind all that is remembered
 	case o.LagBytes != nil && *o.LagBytes == 0:
 		return s.at
 	case o.LagSeconds != nil:

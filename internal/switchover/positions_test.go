@@ -102,3 +102,24 @@ func TestObserverMeasures(t *testing.T) {
 	same(t, "bytes", s.db.LagBytes, num(int64(0)))
 	o.measure(standby, nil)
 }
+
+// A replica whose stream broke long before the outage falls behind by what the writer is seen to write.
+func TestLagGrowsWithoutAStream(t *testing.T) {
+	var p positions
+	var e evidence
+	p.note("main", writerAt(1, 100))
+	s := receivedAt(2, 100)
+	p.measure(&s)
+	e.judge(s, time.Time{}, rhythm)
+	for x := 3.0; x < 20; x += 2 {
+		p.note("main", writerAt(x, uint64(100*x)))
+		s := receivedAt(x+1, 100)
+		s.db.Streaming = false
+		p.measure(&s)
+		e.judge(s, time.Time{}, rhythm)
+	}
+	o := e.judge(sample{at: second(22), db: failover.Observation{Role: failover.RoleReplica}}, second(21), rhythm)
+	same(t, "bytes behind", o.LagBytes, num(int64(1800)))
+	same(t, "seconds at risk", o.RiskSeconds, num(20.0))
+	want(t, "until outage", o.UntilOutage, false)
+}

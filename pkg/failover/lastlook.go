@@ -1,6 +1,9 @@
 package failover
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // lastLook judges what the runner saw just before the steps that give up the old database: stop-replication, and the
 // promotion itself. A target that did not answer is a failed try: nothing is given up for it. An old database that answers
@@ -58,7 +61,18 @@ func (s *State) fenceFirst(g *GroupState, w *Switchover, st *Start, writable boo
 	if a := g.Apps[w.From]; a.Mark == nil || !a.Mark.Database {
 		s.markApp(g, w, w.From, PartDatabase, why)
 	}
+	w.noteWritable()
 	return s.failedTry(g, w, StepPromote, "fence_first", why)
+}
+
+// noteWritable takes back what was known to be at risk: an old database that takes writes again takes some that the target
+// will never have, and nobody knows how many.
+func (w *Switchover) noteWritable() {
+	w.AtRisk.BytesExact, w.AtRisk.Seconds = false, nil
+	text := fmt.Sprintf("the database of %s took writes again before %s was promoted; those are lost", w.From, w.To)
+	if !slices.Contains(w.Exceptions, text) {
+		w.Exceptions = append(w.Exceptions, text)
+	}
 }
 
 // failedTry refuses an attempt because of what was seen, and counts it as one that failed.

@@ -7,7 +7,7 @@ import (
 )
 
 // ReprotectTimeout bounds one attempt to make an old primary a replica. What takes longer, such as copying a whole
-// database, is started by the configured program and left to go on: the mark ends when the stream is seen.
+// database, is handed to a service manager by the configured program: the mark ends when the stream is seen.
 const ReprotectTimeout = time.Minute
 
 // PartReprotect is a marked app's database, to be made a replica of the writer's because a person asked for it.
