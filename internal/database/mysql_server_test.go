@@ -282,18 +282,24 @@ func TestMySQLRefusesLateHands(t *testing.T) {
 	t.Parallel()
 	main, standby := dbtest.NewMariaDBPair(t)
 	ctx := t.Context()
-	db := mysqlOn(t, standby, time.Second)
+	db := mysqlOn(t, standby, plenty)
 	done(t, "stop", func() (string, error) { return db.StopReplication(ctx) })
-	db.o.Deadline = time.Now().Add(time.Hour) // as a watcher would believe whose clock stood still
-	db.late = standby.Value(t, "SELECT UNIX_TIMESTAMP(SYSDATE(6)) - 0.001")
+	limits, err := db.row(ctx, "SELECT @@wait_timeout <= 30 AND @@max_statement_time BETWEEN 0.001 AND 30 AS limited")
+	if err != nil || limits["limited"] != "1" {
+		t.Errorf("the server sets no limit: %v, %v", limits, err)
+	}
+	db.late = standby.Value(t, "SELECT UNIX_TIMESTAMP(SYSDATE(6)) - 0.001") // the watcher's own clock stands still
 	refused(t, "promote", errTooLate.Error(), func() (string, error) { return db.Promote(ctx) })
 	if standby.Replica(t, "Master_Host") == "" || standby.Replica(t, "Slave_SQL_Running") != "Yes" {
 		t.Error("late hands have acted")
 	}
+	if err := db.exec(ctx, "SET SESSION wait_timeout = 1"); err != nil {
+		t.Fatal(err)
+	}
 	dbtest.Until(t, "the server ends the session", func() bool {
 		return standby.Value(t, "SELECT COUNT(*) FROM information_schema.processlist WHERE user = 'watchover'") == "0"
 	})
-	refused(t, "freeze with a closed connection", "closed the connection", func() (string, error) { return db.CatchUp(ctx, "gtid:0-1-1") })
+	refused(t, "catch up over a closed connection", "closed the connection", func() (string, error) { return db.CatchUp(ctx, "gtid:0-1-1") })
 
 	over := mysqlOn(t, main, -time.Second)
 	refused(t, "freeze", errTooLate.Error(), func() (string, error) { return over.Freeze(ctx) })
