@@ -76,6 +76,7 @@ func (s *Script) set(name, value string) {
 
 // add appends an event; sort brings them into order.
 func (s *Script) add(at time.Duration, words ...string) {
+	words = slices.DeleteFunc(slices.Clone(words), func(word string) bool { return word == "" })
 	s.Events = append(s.Events, Event{At: at.Round(time.Millisecond), Words: words})
 }
 
