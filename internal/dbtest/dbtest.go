@@ -44,15 +44,31 @@ func Until(t TB, what string, ok func() bool) {
 	}
 }
 
-// Port is a port of loopback that nobody listens on now.
+// Ports of servers lie below those that the kernel gives to outgoing connections (from 32768 on), and beside those of the
+// tests of processes: a server takes seconds to start and may be started again, and nobody may have taken its port meanwhile.
+const firstPort, ports = 10_000, 10_000
+
+// claims is the address of loopback on which a port is held until the test ends, so that no other test takes the same one.
+const claims = "127.77.0.1"
+
+// Port is a port of loopback that is this test's until it ends.
 func Port(t TB) int {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatalf("cannot find a free port: %v", err)
+	for i := range ports {
+		port := firstPort + (os.Getpid()*97+i)%ports
+		claim, err := net.Listen("tcp", fmt.Sprintf("%s:%d", claims, port))
+		if err != nil {
+			continue
+		}
+		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+			_ = l.Close()
+			t.Cleanup(func() { _ = claim.Close() })
+			return port
+		}
+		_ = claim.Close()
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Fatalf("no free port from %d on", firstPort)
+	return 0
 }
 
 // Dir is a new directory that belongs to the account, removed when the test ends.
