@@ -54,18 +54,20 @@ func onlyMarked(g *client.Group) (app string) {
 
 // followReprotect waits until the mark is gone, which takes the quorum's having seen the stream, or the attempt has failed.
 func followReprotect(ctx context.Context, r *remote, c *client.Client, group, app string) error {
-	var worked time.Time // when the work was first seen to have ended
+	var worked, lost time.Time // since when the work is seen to have ended; since when nobody answers
 	for {
 		g, err := c.Group(ctx, group)
 		switch {
 		case ctx.Err() != nil:
 			_, _ = fmt.Fprintf(r.err, "watchover: stopped watching; the work goes on (`watchover status %s`)\n", group)
 			return &exitError{code: exitFailed}
-		case errors.Is(err, client.ErrUnreachable) && worked.IsZero():
-			worked = time.Now() // as long as a daemon may take to restart
-		case err != nil && (worked.IsZero() || time.Since(worked) > streamPatience):
+		case errors.Is(err, client.ErrUnreachable) && lost.IsZero():
+			lost = time.Now()
+		case errors.Is(err, client.ErrUnreachable) && time.Since(lost) <= followPatience: // it may be restarting
+		case err != nil:
 			return err
-		case err == nil:
+		default:
+			lost = time.Time{}
 			if done, err := reprotectEnd(r, g, app, &worked); done {
 				return err
 			}

@@ -89,16 +89,17 @@ lost() {
     -r Transaction -s "$fork" -e "$end" 2>/dev/null | grep COMMIT || true
 }
 
-# rejoin is the program of database.reprotect. It works on the database's own machine; elsewhere that takes ssh.
+# rejoin is the program of database.reprotect. It works on the database's own machine; elsewhere that takes ssh. With --force it
+# is told WATCHOVER_KIND=forced.
 rejoin() {
   [ -e "$dir/$1/postmaster.pid" ] && ! [ -e "$dir/$1.stopped" ] || start_database "$1" # recovery after a crash comes first
   stop_database "$1"
   vanish=$(lost "$1")
-  if [ -n "$vanish" ] && [ "${2:-}" != discard ]; then
+  if [ -n "$vanish" ] && [ "${2:-}" != discard ] && [ "${WATCHOVER_KIND:-}" != forced ]; then
     start_database "$1"
     echo "$(echo "$vanish" | wc -l) transactions of $1 are not on $(other "$1") and would vanish; the last:"
     echo "$vanish" | tail -1
-    echo "what is in them can be read with pg_waldump; setup.sh rejoin $1 discard goes on without them"
+    echo "what is in them can be read with pg_waldump; watchover reprotect --force goes on without them"
     exit 1
   fi
   as "$pg/pg_rewind" -D "$dir/$1" --source-server "host=$dir port=$(port "$(other "$1")") user=postgres dbname=postgres"

@@ -14,9 +14,13 @@ import (
 
 // openDatabase gives the runner and the observer the drivers of all kinds but exec. They share their sessions.
 func (d *Daemon) openDatabase(o switchover.Opening) (switchover.Database, error) {
-	return database.Open(o.Policy.Kind, database.Options{
-		DSN: o.Policy.DSN, PasswordFile: resolve(o.Dir, o.Policy.PasswordFile), CAFile: resolve(o.Dir, o.Policy.CAFile), Deadline: o.Deadline, Warm: &d.warm,
-	})
+	options := database.Options{
+		DSN: o.Policy.DSN, PasswordFile: resolve(o.Dir, o.Policy.PasswordFile), CAFile: resolve(o.Dir, o.Policy.CAFile), Deadline: o.Deadline,
+	}
+	if !o.Fresh {
+		options.Warm = &d.warm
+	}
+	return database.Open(o.Policy.Kind, options)
 }
 
 // pingDatabase asks a server for a probe.

@@ -37,9 +37,11 @@ func newStage(d *Daemon) *stage {
 	return &stage{d: d, slots: make(chan struct{}, rehearsals), faults: map[string][]failover.Fault{}}
 }
 
-// turn is when a group is next rehearsed.
+// turn is when a group is next rehearsed, and for which policy and roles.
 type turn struct {
 	policy failover.Group
+	writer string
+	epoch  uint64
 	due    time.Time
 }
 
@@ -62,8 +64,9 @@ func (s *stage) run(ctx context.Context) error {
 			continue
 		case <-wait:
 		}
-		next.due = time.Now().Add(next.policy.Failover.RehearseEvery)
+		next.due = time.Now().Add(min(rehearsalSoon, next.policy.Failover.RehearseEvery))
 		if state.Phase(name) == failover.PhaseSteady { // in an outage nothing may stand in a switchover's way
+			next.due = time.Now().Add(next.policy.Failover.RehearseEvery)
 			s.rehearse(ctx, name)
 		}
 	}
@@ -81,13 +84,15 @@ func (s *stage) plan(state *failover.State, turns map[string]*turn, now time.Tim
 		return
 	}
 	for _, p := range state.Policy.Groups {
-		known := turns[p.Name]
+		known, g := turns[p.Name], state.Groups[p.Name]
 		switch {
 		case p.Failover.RehearseEvery <= 0:
 			delete(turns, p.Name)
 			s.keep(p.Name, nil)
-		case known == nil || !reflect.DeepEqual(known.policy, p):
-			turns[p.Name] = &turn{policy: p, due: now.Add(min(rehearsalSoon, p.Failover.RehearseEvery))}
+		case known == nil || known.writer != g.Writer || known.epoch != g.Epoch || !reflect.DeepEqual(known.policy, p):
+			// What was found before was of other roles, or of a policy that is mended by now.
+			turns[p.Name] = &turn{policy: p, writer: g.Writer, epoch: g.Epoch, due: now.Add(min(rehearsalSoon, p.Failover.RehearseEvery))}
+			s.keep(p.Name, nil)
 		}
 	}
 }
@@ -118,10 +123,18 @@ func (s *stage) rehearse(ctx context.Context, group string) []failover.Finding {
 	}
 	found := []failover.Finding{s.files(state, p), s.dns(ctx, state)}
 	found = append(found, s.d.observer.Rehearse(ctx, state, group)...)
-	if ctx.Err() != context.Canceled {
+	if ctx.Err() != context.Canceled && s.stillSo(state, group) {
 		s.keep(group, failover.Faults(group, found))
 	}
 	return found
+}
+
+// stillSo reports whether a rehearsal that began at a state has seen the group at rest and in its present roles: what a switchover
+// has just stopped or frozen is no fault.
+func (s *stage) stillSo(before *failover.State, group string) bool {
+	now := s.d.node.State()
+	a, b := before.Groups[group], now.Groups[group]
+	return before.Phase(group) == failover.PhaseSteady && now.Phase(group) == failover.PhaseSteady && a != nil && b != nil && a.Writer == b.Writer && a.Epoch == b.Epoch
 }
 
 // files looks for every file and program that the group names. What is missing is a blocker of its own, missing_file.

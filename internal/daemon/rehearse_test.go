@@ -45,6 +45,9 @@ func TestTurnsOfRehearsals(t *testing.T) {
 	state := func(groups ...failover.Group) *failover.State {
 		s := failover.NewState()
 		s.Policy = &failover.Policy{Groups: groups}
+		for _, g := range groups {
+			s.Groups[g.Name] = &failover.GroupState{Name: g.Name, Writer: "main", Epoch: 3}
+		}
 		return s
 	}
 	turns := map[string]*turn{}
@@ -66,5 +69,13 @@ func TestTurnsOfRehearsals(t *testing.T) {
 	k.d.stage.plan(state(group("shop", 2*time.Hour)), turns, noon.Add(time.Minute))
 	if got := turns["shop"].due.Sub(noon); got != time.Minute+rehearsalSoon {
 		t.Errorf("changed: due after %s", got)
+	}
+	turns["shop"].due = noon.Add(time.Hour)
+	k.d.stage.faults["shop"] = []failover.Fault{{Group: "shop"}}
+	switched := state(group("shop", 2*time.Hour))
+	switched.Groups["shop"].Writer, switched.Groups["shop"].Epoch = "standby", 4
+	k.d.stage.plan(switched, turns, noon)
+	if got := turns["shop"].due.Sub(noon); got != rehearsalSoon || k.d.stage.all() != nil {
+		t.Errorf("other roles: due after %s, %v", got, k.d.stage.all())
 	}
 }

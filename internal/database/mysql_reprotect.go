@@ -85,14 +85,14 @@ func streams(history string) (map[stream]uint64, error) {
 
 // Follow makes the server a replica of the primary that the DSN names, with GTIDs, whatever it was before. It logs in there as
 // Watchover's user, which needs the privilege REPLICATION SLAVE for that and has the same password on both. It stays read_only.
-func (m *mysql) Follow(ctx context.Context, dsn string) (string, error) {
+func (m *mysql) Follow(ctx context.Context, to failover.Database) (string, error) {
 	if err := m.open(ctx); err != nil {
 		return "", err
 	}
-	if err := m.nothingErrant(ctx, dsn); err != nil {
+	if err := m.nothingErrant(ctx, to); err != nil {
 		return "", err
 	}
-	statements, err := m.followStatements(ctx, dsn)
+	statements, err := m.followStatements(ctx, to)
 	if err != nil {
 		return "", err
 	}
@@ -105,12 +105,12 @@ func (m *mysql) Follow(ctx context.Context, dsn string) (string, error) {
 }
 
 // nothingErrant asks the primary, also if a person has said that writes may vanish.
-func (m *mysql) nothingErrant(ctx context.Context, dsn string) error {
-	config, err := parseMySQL(dsn)
+func (m *mysql) nothingErrant(ctx context.Context, to failover.Database) error {
+	config, err := parseMySQL(to.DSN)
 	if err != nil {
 		return err
 	}
-	primary := &mysql{o: Options{DSN: dsn, PasswordFile: m.o.PasswordFile, CAFile: m.o.CAFile}, config: config}
+	primary := &mysql{o: Options{DSN: to.DSN, PasswordFile: to.PasswordFile, CAFile: to.CAFile}, config: config}
 	defer primary.Close()
 	history, err := primary.History(ctx)
 	if err != nil {
@@ -132,8 +132,8 @@ func firstWords(statement string) string {
 	return strings.Join(words[:min(2, len(words))], " ")
 }
 
-func (m *mysql) followStatements(ctx context.Context, dsn string) ([]string, error) {
-	config, err := parseMySQL(dsn)
+func (m *mysql) followStatements(ctx context.Context, to failover.Database) ([]string, error) {
+	config, err := parseMySQL(to.DSN)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +141,7 @@ func (m *mysql) followStatements(ctx context.Context, dsn string) ([]string, err
 	if _, errPort := strconv.ParseUint(port, 10, 16); err != nil || errPort != nil {
 		return nil, errors.New("the new primary's dsn names no host and port that a replica could reach")
 	}
-	secret, err := password(m.o.PasswordFile)
+	secret, err := password(to.PasswordFile)
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,9 @@ func TestMySQLReprotect(t *testing.T) {
 	if lost, err := old.Lost(ctx, historyOf(t, mysqlOn(t, standby, plenty))); err != nil || lost != "" {
 		t.Fatalf("lost %q, %v", lost, err)
 	}
-	done(t, "follow", func() (string, error) { return old.Follow(ctx, standby.DSN()) })
+	done(t, "follow", func() (string, error) {
+		return old.Follow(ctx, failover.Database{DSN: standby.DSN(), PasswordFile: standby.PasswordFile(t)})
+	})
 	if seen := observe(t, old); seen.Role != failover.RoleReplica || !seen.Streaming || seen.ID != "server 2" || !seen.Frozen {
 		t.Errorf("got %+v", seen)
 	}
@@ -62,7 +64,9 @@ func TestMySQLReprotect(t *testing.T) {
 	}
 	done(t, "catch up", func() (string, error) { return back.CatchUp(ctx, position) })
 	mysqlFailOver(t, main)
-	done(t, "follow", func() (string, error) { return neu.Follow(ctx, main.DSN()) })
+	done(t, "follow", func() (string, error) {
+		return neu.Follow(ctx, failover.Database{DSN: main.DSN(), PasswordFile: main.PasswordFile(t)})
+	})
 }
 
 // A transaction that only the old primary has is named, and nothing is done as long as it is there.
@@ -80,12 +84,16 @@ func TestMySQLReprotectRefusesErrantTransactions(t *testing.T) {
 	if err != nil || !strings.HasPrefix(lost, "transactions 0-1-") {
 		t.Errorf("lost %q, %v", lost, err)
 	}
-	refused(t, "follow", lost, func() (string, error) { return old.Follow(ctx, standby.DSN()) })
+	refused(t, "follow", lost, func() (string, error) {
+		return old.Follow(ctx, failover.Database{DSN: standby.DSN(), PasswordFile: standby.PasswordFile(t)})
+	})
 	if is := main.Replica(t, "Master_Host"); is != "" {
 		t.Errorf("it follows %s", is)
 	}
 	done(t, "freeze", func() (string, error) { return mysqlOn(t, standby, plenty).Freeze(ctx) })
-	refused(t, "follow a frozen one", "no primary that takes writes", func() (string, error) { return old.Follow(ctx, standby.DSN()) })
+	refused(t, "follow a frozen one", "no primary that takes writes", func() (string, error) {
+		return old.Follow(ctx, failover.Database{DSN: standby.DSN(), PasswordFile: standby.PasswordFile(t)})
+	})
 }
 
 func TestMySQLRehearsal(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"strings"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
 // History is a primary's history, the one that it had before its promotion, and where that ended.
@@ -50,8 +52,8 @@ func (s *redisState) lost(history string) (string, error) {
 
 // Follow makes the server a replica of the primary that the DSN names. What it logs in there with, masteruser and masterauth,
 // is in its own configuration, which is then written: after a restart it must not be a primary again.
-func (r *redis) Follow(ctx context.Context, dsn string) (string, error) {
-	to, err := parseRedis(dsn)
+func (r *redis) Follow(ctx context.Context, other failover.Database) (string, error) {
+	to, err := parseRedis(other.DSN)
 	if err != nil {
 		return "", err
 	}
@@ -59,7 +61,7 @@ func (r *redis) Follow(ctx context.Context, dsn string) (string, error) {
 	if err != nil {
 		return "", errors.New("the new primary's dsn names no host and port")
 	}
-	primary := &redis{o: Options{DSN: dsn, PasswordFile: r.o.PasswordFile, CAFile: r.o.CAFile}, to: to}
+	primary := &redis{o: Options{DSN: other.DSN, PasswordFile: other.PasswordFile, CAFile: other.CAFile}, to: to}
 	defer primary.Close()
 	if _, err := primary.History(ctx); err != nil {
 		return "", fmt.Errorf("cannot ask the new primary: %w", err)

@@ -28,7 +28,9 @@ func TestRedisReprotect(t *testing.T) {
 	if lost, err := old.Lost(ctx, historyOf(t, neu)); err != nil || lost != "" {
 		t.Fatalf("lost %q, %v", lost, err)
 	}
-	done(t, "follow", func() (string, error) { return old.Follow(ctx, standby.DSN()) })
+	done(t, "follow", func() (string, error) {
+		return old.Follow(ctx, failover.Database{DSN: standby.DSN(), PasswordFile: standby.PasswordFile(t)})
+	})
 	dbtest.Until(t, "it is a replica in step", func() bool {
 		seen, err := old.Observe(ctx)
 		return err == nil && seen.Role == failover.RoleReplica && seen.Streaming && main.Do(t, "GET", "a") == "2"
@@ -64,7 +66,9 @@ func TestRedisReprotectNamesWhatIsLost(t *testing.T) {
 		t.Errorf("after a restart: lost %q, %v", lost, err)
 	}
 	done(t, "freeze", func() (string, error) { return neu.Freeze(ctx) })
-	refused(t, "follow a frozen one", "no primary that takes writes", func() (string, error) { return redisOn(t, main, plenty).Follow(ctx, standby.DSN()) })
+	refused(t, "follow a frozen one", "no primary that takes writes", func() (string, error) {
+		return redisOn(t, main, plenty).Follow(ctx, failover.Database{DSN: standby.DSN(), PasswordFile: standby.PasswordFile(t)})
+	})
 }
 
 func TestRedisRehearsal(t *testing.T) {

@@ -42,6 +42,7 @@ type Opening struct {
 	Policy   *failover.Database // of a kind other than exec; its files are paths, as the policy has them
 	Dir      string             // where relative ones begin
 	Deadline time.Time          // of the attempt: nothing may act after it, the server included; zero: a mere look
+	Fresh    bool               // with a login of its own: one that is kept would not notice that the password has changed
 }
 
 // Databases opens the databases of all kinds but exec, which is this package's own. It connects to nothing yet.
@@ -56,7 +57,7 @@ func (o *outside) database(d *failover.Database, id identity) (Database, error) 
 	case o.databases == nil:
 		return nil, fmt.Errorf("cannot open a database of kind %q: this runner was built with kind exec alone", d.Kind)
 	}
-	return o.databases(Opening{Policy: d, Dir: o.dir, Deadline: id.deadline})
+	return o.databases(Opening{Policy: d, Dir: o.dir, Deadline: id.deadline, Fresh: id.fresh})
 }
 
 // look observes a database once on a connection of its own.

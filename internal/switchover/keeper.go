@@ -190,7 +190,10 @@ func (k *keeper) act(leading context.Context, state *failover.State, app *failov
 		d = k.turn(ctx, app, task, id, state.Groups[k.group].Apps[task.App].TellsFrozen, foundOf(state, task))
 	}
 	ended := failover.Ended{Task: task, Token: result.Token, Outcome: failover.OutcomeDone, Output: lastBytes(d.output, failover.MaxOutput)}
-	if d.err != nil {
+	switch {
+	case d.err != nil && leading.Err() != nil: // cut short by the end of this leadership: the next leader makes it again
+		ended.Outcome, ended.Error = failover.OutcomeInterrupted, "called off: "+d.err.Error()
+	case d.err != nil:
 		ended.Outcome, ended.Error = failover.OutcomeFailed, d.err.Error()
 	}
 	k.tell(leading, ended)

@@ -38,6 +38,7 @@ type identity struct {
 	attempt              int
 	deadline             time.Time
 	key                  string // Idempotency-Key: equal across attempts
+	fresh                bool   // see Opening.Fresh
 }
 
 // pairs lists the identity as name and value. Values that are not known, as in a mere look, are left out.

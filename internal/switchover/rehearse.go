@@ -29,7 +29,7 @@ func (o *Observer) Rehearse(ctx context.Context, state *failover.State, group st
 	for i := range p.Apps {
 		trying.Go(func() {
 			app := &p.Apps[i]
-			id := identity{group: group, app: app.Name}
+			id := identity{group: group, app: app.Name, fresh: true}
 			found[i] = append(o.rehearseMaintenance(ctx, app, id), o.rehearseDatabase(ctx, app, id, app.Name == g.Writer)...)
 			for k := range found[i] {
 				found[i][k].App = app.Name

@@ -21,8 +21,8 @@ type historian interface {
 
 // follower is a database that statements alone can make a replica.
 type follower interface {
-	// Follow makes it a replica of the database that the DSN names.
-	Follow(ctx context.Context, dsn string) (output string, err error)
+	// Follow makes it a replica of another one, whose files are absolute paths.
+	Follow(ctx context.Context, primary failover.Database) (output string, err error)
 }
 
 // errNoWay is why statements alone are not enough.
@@ -47,7 +47,12 @@ func (r *Runner) reprotect(ctx context.Context, state *failover.State, task fail
 	if err == nil && seen.Role == failover.RoleReplica && seen.Streaming {
 		return deed{output: "it is a replica and receives already"}
 	}
+	id.kind = failover.KindForced // which is how a program is told of --force
 	if !mark.Reprotect.Force {
+		id.kind = failover.KindPlanned
+		if err == nil && seen.Role == failover.RolePrimary && !seen.Frozen && db.TellsFrozen() {
+			return deed{err: errors.New("its database takes writes: it has to be fenced first, and its freeze fails or has not been tried yet")}
+		}
 		if err := r.nothingLost(ctx, db, primary, id, err); err != nil {
 			return deed{err: err}
 		}
@@ -57,7 +62,9 @@ func (r *Runner) reprotect(ctx context.Context, state *failover.State, task fail
 	case len(app.Database.Reprotect) > 0:
 		d.output, d.err = r.out.do(ctx, failover.Action{Exec: app.Database.Reprotect}, id)
 	case ok:
-		d.output, d.err = f.Follow(ctx, primary.DSN)
+		to := *primary
+		to.PasswordFile, to.CAFile = r.out.resolve(to.PasswordFile), r.out.resolve(to.CAFile)
+		d.output, d.err = f.Follow(ctx, to)
 	default:
 		d.err = errNoWay
 	}
@@ -67,10 +74,15 @@ func (r *Runner) reprotect(ctx context.Context, state *failover.State, task fail
 	return d
 }
 
-// nothingLost refuses when writes on the old primary would vanish, or when nobody can tell.
+// nothingLost refuses when writes on the old primary would vanish, or when nobody can tell. Where the driver cannot compare two
+// databases, the program that makes one a replica has to, also of one that does not answer; it is told when it was forced.
 func (r *Runner) nothingLost(ctx context.Context, db Database, primary *failover.Database, id identity, unseen error) error {
+	h, ok := db.(historian)
+	if !ok {
+		return nil
+	}
 	lost, err := "", unseen
-	if h, ok := db.(historian); ok && err == nil { // an exec database's program has to know by itself
+	if err == nil {
 		lost, err = r.lost(ctx, h, primary, id)
 	}
 	if err != nil {

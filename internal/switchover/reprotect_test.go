@@ -3,7 +3,6 @@ package switchover
 import (
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
@@ -71,20 +70,55 @@ func TestReprotectWithoutAWay(t *testing.T) {
 	})
 }
 
-// What would vanish cannot be known of a database that does not answer: only a person may go on.
-func TestReprotectOfASilentDatabaseTakesForce(t *testing.T) {
+// What would vanish on a database of kind exec only its program can know: it is run, and told when it was forced.
+func TestReprotectTellsTheProgramOfForce(t *testing.T) {
 	planned(t, withProgram, func(w *world) {
-		w.app("main", func(a *fakeApp) { a.broken["role"] = true })
-		if got := w.reprotect(false); !strings.HasPrefix(got.Error, "cannot tell which writes on it would vanish: ") {
+		w.app("main", func(a *fakeApp) { a.broken["reprotect"] = true })
+		for i, kind := range []failover.Kind{failover.KindPlanned, failover.KindForced} {
+			if got := w.reprotect(kind == failover.KindForced); got.Error != "/bin/ctl exited 3: broken" {
+				t.Errorf("got %+v", got)
+			}
+			want(t, "told", w.runs("main reprotect")[i].env["WATCHOVER_KIND"], string(kind))
+		}
+	})
+}
+
+// A database that takes writes is fenced first: what is compared with the writer's must not move any more.
+func TestReprotectWantsAFrozenDatabase(t *testing.T) {
+	play(t, func(g *failover.Group) { served(g); withProgram(g) }, func(w *world) {
+		onServers(w)
+		told(w)
+		defer w.lead()()
+		w.request()
+		want(t, "result", w.ended().Result, failover.ResultDone)
+		w.see("standby", failover.VerdictUp)
+		w.app("main", func(a *fakeApp) { a.frozen = false; a.broken["freeze"] = true })
+		if got := w.reprotect(false); !strings.HasPrefix(got.Error, "its database takes writes: ") {
 			t.Errorf("got %+v", got)
 		}
 		want(t, "runs", len(w.runs("main reprotect")), 0)
-		done := make(chan *failover.Reprotect, 1)
-		go func() { done <- w.reprotect(true) }()
-		synctest.Wait()
-		w.app("main", func(a *fakeApp) { a.broken["role"] = false })
-		want(t, "error", (<-done).Error, "")
-		want(t, "runs", len(w.runs("main reprotect")), 1)
+	})
+}
+
+// A leader that gives way in the middle of it has not failed: the next one makes it again.
+func TestReprotectThatIsCutShortGoesOn(t *testing.T) {
+	play(t, withProgram, func(w *world) {
+		stop := w.lead()
+		w.request()
+		w.ended()
+		w.see("standby", failover.VerdictUp)
+		w.app("main", func(a *fakeApp) { a.slow["reprotect"] = time.Hour })
+		w.must(failover.Command{By: "uid:0", Reprotect: &failover.ReprotectOrder{Group: group}})
+		w.until("the program runs", func(g *failover.GroupState) bool {
+			return g.Apps["main"].Mark.Open != nil && g.Apps["main"].Mark.Open.Part == failover.PartReprotect
+		})
+		w.journal.elect()
+		stop() // its farewell goes to the new leader
+		want(t, "open", w.journal.State().Groups[group].Apps["main"].Mark.Reprotect.Open(), true)
+		w.app("main", func(a *fakeApp) { a.slow["reprotect"] = 0 })
+		defer w.lead()()
+		w.until("the order has ended", func(g *failover.GroupState) bool { return !g.Apps["main"].Mark.Reprotect.Open() })
+		want(t, "error", w.journal.State().Groups[group].Apps["main"].Mark.Reprotect.Error, "")
 	})
 }
 

@@ -172,7 +172,9 @@ func TestStartThatCommitsAfterLeadWasLeftIsGivenUp(t *testing.T) {
 	for _, abort := range []bool{false, true} {
 		play(t, nil, func(w *world) {
 			id := w.request()
-			w.lead()() // leads for a moment, and its hands are still
+			w.app("main", func(a *fakeApp) { a.slow["on"] = time.Hour }) // so that it does not get further in that moment
+			w.lead()()                                                   // leads for a moment, and its hands are still
+			w.app("main", func(a *fakeApp) { a.slow["on"] = 0 })
 			step := w.journal.State().Groups[group].Switchover.Step(failover.StepMaintenanceOn)
 			if step.Open != "" {
 				t.Fatalf("%+v", step)

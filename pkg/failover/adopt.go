@@ -120,7 +120,8 @@ func (s *State) inUse(p *Policy) string {
 			switch {
 			case g.Switchover.Open() && (app.Name == g.Switchover.From || app.Name == g.Switchover.To):
 				return fmt.Sprintf("app %s of group %s is in switchover %d", app.Name, name, g.Switchover.ID)
-			case a.Mark != nil || a.Release != nil:
+			case a.Mark != nil && (!a.Mark.empty() || a.Mark.Open != nil) || a.Release != nil:
+				// An old writer that was fenced as planned may go: a site that is given up never becomes a replica again.
 				return fmt.Sprintf("app %s of group %s is marked", app.Name, name)
 			case group != nil && app.Name == g.Active:
 				return fmt.Sprintf("app %s of group %s is active", app.Name, name)

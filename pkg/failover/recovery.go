@@ -199,6 +199,7 @@ func forgetHands(g *GroupState) {
 			}
 		}
 	}
+	g.dropReprotects("the cluster's history was replaced since it was asked for; ask again")
 }
 
 // beginAnew does with the first entry after a recovery what needs a clock.

@@ -93,6 +93,15 @@ func (s *State) reprotectable(g *GroupState, p *Group, name string) (*AppState, 
 	return a, nil
 }
 
+// dropReprotects ends orders that were given on another writer or in another history: what was judged then does not hold now.
+func (g *GroupState) dropReprotects(why string) {
+	for _, a := range g.Apps {
+		if a.Mark != nil && a.Mark.Reprotect.Open() {
+			a.Mark.Reprotect.Ended, a.Mark.Reprotect.Error = true, why
+		}
+	}
+}
+
 // reprotected ends the order. An attempt that was given up unfinished, its leader having gone, is made again by the next.
 func (s *State) reprotected(g *GroupState, a *AppState, e *Ended) {
 	order := a.Mark.Reprotect

@@ -230,6 +230,9 @@ func (s *State) switchDNS(g *GroupState, w *Switchover) {
 // passNoReturn makes the target the writer and ends its own mark. What earlier switchovers owed to the two apps would now
 // work against the plan; a third app's replication is still to be resumed.
 func (s *State) passNoReturn(g *GroupState, w *Switchover) {
+	if g.Writer != w.To {
+		g.dropReprotects(w.To + " has become the writer since it was asked for; ask again")
+	}
 	g.Writer = w.To
 	g.Apps[w.To].Mark = nil
 	g.Apps[w.From].Release, g.Apps[w.To].Release = nil, nil
