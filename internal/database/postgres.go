@@ -39,6 +39,12 @@ func parsePostgres(dsn string) (*pgx.ConnConfig, error) {
 			return nil, errors.New("the dsn names several hosts; a database is one server")
 		}
 	}
+	switch {
+	case config.ValidateConnect != nil:
+		return nil, errors.New("target_session_attrs has no use here: each server is asked what it is")
+	case regexp.MustCompile(`\b(passfile|service|servicefile)\s*=`).MatchString(dsn):
+		return nil, errors.New("the dsn's passfile or service is not read; use password_file, and name host and user in the dsn")
+	}
 	// What the dsn leaves out comes from the watcher's environment; whom to ask and as whom must not.
 	for _, key := range []struct{ what, pattern string }{{"host", `host(addr)?\s*=|://([^/]*@)?[^/:]`}, {"user", `user\s*=|://[^/@]+@`}} {
 		if !regexp.MustCompile(key.pattern).MatchString(dsn) {

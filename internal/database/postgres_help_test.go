@@ -4,6 +4,8 @@ package database
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -39,4 +41,11 @@ func (c *dbtestConn) exec(t *testing.T, statement string) {
 	if err := c.try(t, statement); err != nil {
 		t.Fatalf("%s: %v", statement, err)
 	}
+}
+
+// sorted is a file of settings in which the order of the lines does not count: ALTER SYSTEM writes the last change last.
+func sorted(text string) string {
+	lines := strings.Split(text, "\n")
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }

@@ -216,6 +216,6 @@ func (p *postgres) awaitPrimary(ctx context.Context) error {
 }
 
 const (
-	firstWake = 10 * time.Millisecond
+	firstWake = 30 * time.Millisecond // a promotion on an idle machine takes about as long
 	lastWake  = time.Second
 )

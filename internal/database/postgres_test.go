@@ -42,11 +42,13 @@ func TestPostgresDSN(t *testing.T) {
 		}
 	}
 	for dsn, want := range map[string]string{
-		"host=a,b user=watchover":         "several hosts",
-		"host=a port=x user=hunter2":      "cannot read the dsn",
-		"postgres://watchover@a:b:c/":     "cannot read the dsn",
-		"user=watchover dbname=postgres":  "names no host",
-		"host=192.0.2.10 dbname=postgres": "names no user",
+		"host=a,b user=watchover":                                "several hosts",
+		"host=a port=x user=hunter2":                             "cannot read the dsn",
+		"postgres://watchover@a:b:c/":                            "cannot read the dsn",
+		"user=watchover dbname=postgres":                         "names no host",
+		"host=192.0.2.10 dbname=postgres":                        "names no user",
+		"host=192.0.2.10 user=w passfile=/etc/pgpass":            "use password_file",
+		"host=192.0.2.10 user=w target_session_attrs=read-write": "target_session_attrs",
 	} {
 		if err := Check("postgres", dsn); err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", dsn, err)

@@ -57,6 +57,7 @@ func killedAtPostgres(t *testing.T, point string) bool {
 		return false
 	}
 	p.startWatcher(p.died(point))
+	p.waitEnded(1)
 	w.Stop()
 	p.judgeMoved(w)
 	return true
