@@ -27,12 +27,13 @@ type keeper struct {
 
 	mu       sync.Mutex // guards what follows
 	believed map[failover.Task]bool
+	half     map[failover.Task]bool // freezes that failed, perhaps half-way: what the database tells is not all
 	upAt     map[failover.Task]time.Time
 }
 
 func newKeeper(r *Runner, j Journal, group string, began time.Time) *keeper {
 	return &keeper{r: r, journal: j, group: group, began: began, log: r.opts.Log.With().Str("group", group).Logger(),
-		believed: map[failover.Task]bool{}, upAt: map[failover.Task]time.Time{}}
+		believed: map[failover.Task]bool{}, half: map[failover.Task]bool{}, upAt: map[failover.Task]time.Time{}}
 }
 
 // run looks after each obliged app in a goroutine of its own, so that a slow one does not hold up another.
@@ -156,7 +157,7 @@ func (k *keeper) owed(ctx context.Context, state *failover.State, task failover.
 	case task.Release:
 		return true, true
 	}
-	return o.Role == failover.RolePrimary && !o.Frozen && !k.believes(task, frozeNow(state, task)), true
+	return o.Role == failover.RolePrimary && (!o.Frozen && !k.believes(task) || k.halfDone(task)), true
 }
 
 // cameBack reports whether an app without a maintenance check has begun to answer since it was last turned.
@@ -197,6 +198,9 @@ func (k *keeper) act(leading context.Context, state *failover.State, app *failov
 		ended.Outcome, ended.Error = failover.OutcomeFailed, d.err.Error()
 	}
 	k.tell(leading, ended)
+	k.mu.Lock()
+	k.half[task] = d.err != nil
+	k.mu.Unlock()
 	if d.err == nil {
 		k.believe(task, d.untold)
 		k.mu.Lock()
@@ -299,23 +303,14 @@ func (k *keeper) believe(task failover.Task, yes bool) {
 	k.believed[task] = yes
 }
 
-// believes falls back to what the step said while this keeper has not seen anything itself.
-func (k *keeper) believes(task failover.Task, step bool) bool {
+func (k *keeper) believes(task failover.Task) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if said, ok := k.believed[task]; ok {
-		return said
-	}
-	return step
+	return k.believed[task]
 }
 
-// frozeNow reports whether the switchover that marked an app has frozen its database in this very term, by the database's own
-// word: these hands were there, and need not do it again.
-func frozeNow(state *failover.State, task failover.Task) bool {
-	w := state.Switchover(task.Group, state.Groups[task.Group].Apps[task.App].Mark.Switchover)
-	if w == nil {
-		return false
-	}
-	step := w.Step(failover.StepFreeze)
-	return step != nil && step.App == task.App && step.State == failover.StepDone && step.Untold && step.OpenTerm == state.Term
+func (k *keeper) halfDone(task failover.Task) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.half[task]
 }

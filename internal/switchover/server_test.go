@@ -215,3 +215,21 @@ func TestReleaseGetsWhatWasFound(t *testing.T) {
 		w.rest(time.Second)
 	})
 }
+
+// A freeze whose setting took and that was cut short before it ended the sessions is not done, whatever the database tells.
+func TestFreezeThatWasCutShortIsMadeAgain(t *testing.T) {
+	play(t, served, func(w *world) {
+		onServers(w)
+		told(w)
+		stop := w.lead()
+		w.app("main", func(a *fakeApp) { a.half["freeze"] = true })
+		w.request()
+		w.until("freeze begins", func(g *failover.GroupState) bool { return g.Switchover.Step(failover.StepFreeze).Open != "" })
+		w.crash(stop)
+		want(t, "tells that it is frozen", w.is("main").frozen, true)
+		w.app("main", func(a *fakeApp) { a.half["freeze"] = false })
+		defer w.lead()()
+		want(t, "result", w.ended().Result, failover.ResultDone)
+		want(t, "freezes", len(w.runs("main freeze")), 2)
+	})
+}

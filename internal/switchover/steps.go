@@ -82,6 +82,10 @@ func (a *attempt) lookAtFreeze(ctx context.Context, seen *sight) {
 	// freeze makes sure.
 	wantFrozen := a.task.Work == failover.WorkAct || a.step.Prior == failover.PriorFrozen
 	seen.done = o.Frozen == wantFrozen && (wantFrozen || o.Role == failover.RolePrimary && db.TellsFrozen())
+	if a.task.Work == failover.WorkAct && o.Role != failover.RoleReplica && (db.TellsFrozen() || a.step.Attempts > 0) {
+		// The setting alone is half a freeze: who began to write before it may still be there. Freezing again is safe.
+		seen.done = false
+	}
 }
 
 // lookAtFound sees what undoing the step would need, before it is first done.

@@ -69,7 +69,7 @@ func play(t *testing.T, change func(*failover.Group), script func(*world)) {
 func newWorld(t *testing.T, change func(*failover.Group)) *world {
 	w := &world{t: t, apps: map[string]*fakeApp{}, hooks: map[string]func(context.Context) (int, error){}, up: map[string]time.Time{},
 		busy: map[string]int{}, most: map[string]int{}}
-	w.apps["main"] = &fakeApp{role: failover.RolePrimary, slow: map[string]time.Duration{}, broken: map[string]bool{}, half: map[string]bool{}}
+	w.apps["main"] = &fakeApp{role: failover.RolePrimary, tells: true, slow: map[string]time.Duration{}, broken: map[string]bool{}, half: map[string]bool{}}
 	w.apps["standby"] = &fakeApp{role: failover.RoleReplica, streaming: true, maintenance: true, slow: map[string]time.Duration{}, broken: map[string]bool{}, half: map[string]bool{}}
 	p := shop()
 	if change != nil {
