@@ -295,7 +295,7 @@ func (o *Observer) measure(a *observed, seen *sample) {
 	if a.writes {
 		log.note(a.sight.App, *seen)
 	} else {
-		log.measure(seen)
+		log.measure(seen, grace(a.probing))
 	}
 }
 
