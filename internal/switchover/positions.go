@@ -76,12 +76,14 @@ func (p *positions) measure(s *sample, recent time.Duration) {
 	if newest < 0 {
 		return
 	}
-	since := p.samples[0].at // at least: it is behind all that is remembered
-	if received >= 0 {
-		since = p.samples[received].at
-		s.upTo = since
-	}
 	bytes := int64(0)
+	if received < 0 { // behind all that is remembered, and nobody knows for how long
+		bytes = int64(p.samples[newest].position - *o.Position)
+		o.LagBytes = &bytes
+		return
+	}
+	since := p.samples[received].at
+	s.upTo = since
 	switch fresh := s.at.Sub(p.samples[newest].at) <= recent; {
 	case received < newest:
 		bytes = int64(p.samples[newest].position - *o.Position)

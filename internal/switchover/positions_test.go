@@ -34,7 +34,7 @@ func TestLagFromPositions(t *testing.T) {
 		{"one sample behind", []sample{writerAt(1, 100), writerAt(3, 200)}, receivedAt(4, 150), num(int64(50)), num(3.0), num(1.0)},
 		{"a sample from after its look does not count", []sample{writerAt(1, 100), writerAt(3, 200), writerAt(6, 900)}, receivedAt(4, 200), num(int64(0)), num(0.0), num(3.0)},
 		{"only samples from after its look", []sample{writerAt(6, 900)}, receivedAt(4, 200), nil, nil, nil},
-		{"behind all that is known", []sample{writerAt(1, 100), writerAt(3, 200)}, receivedAt(4, 50), num(int64(150)), num(3.0), nil},
+		{"behind all that is known", []sample{writerAt(1, 100), writerAt(3, 200)}, receivedAt(4, 50), num(int64(150)), nil, nil},
 		{"another timeline begins anew", []sample{writerAt(1, 100), {at: second(3), db: failover.Observation{Role: failover.RolePrimary, ID: "db1", Timeline: 2, Position: num(uint64(90))}}},
 			receivedAt(4, 95), nil, nil, nil},
 		{"a position that went back begins anew", []sample{writerAt(1, 100), writerAt(3, 80)}, receivedAt(4, 90), num(int64(0)), num(0.0), num(3.0)},
@@ -144,4 +144,29 @@ func TestLagGrowsWhileTheWriterIsUnseen(t *testing.T) {
 	same(t, "bytes behind", o.LagBytes, nil)
 	same(t, "seconds behind", o.LagSeconds, num(100.0))
 	same(t, "seconds at risk", o.RiskSeconds, num(100.0))
+}
+
+// After a restart a watcher may remember less of the writer than a replica is behind. That is not a small lag, in the outage
+// neither; and it passes as soon as the replica has received the first sample.
+func TestLagBeyondTheMemoryIsUnknown(t *testing.T) {
+	var p positions
+	var e evidence
+	look := func(x float64, position uint64) failover.Observation {
+		s := receivedAt(x, position)
+		p.measure(&s, grace(rhythm))
+		return e.judge(s, time.Time{}, rhythm)
+	}
+	p.note("main", writerAt(1, 1000))
+	o := look(2, 900)
+	same(t, "seconds behind", o.LagSeconds, nil)
+	o = e.judge(sample{at: second(4), db: failover.Observation{Role: failover.RoleReplica}}, second(3), rhythm)
+	same(t, "bytes behind in the outage", o.LagBytes, num(int64(100)))
+	same(t, "seconds behind in the outage", o.LagSeconds, nil)
+	same(t, "seconds at risk", o.RiskSeconds, nil)
+	want(t, "position in the outage", *o.Position, 900) // says by what the lag was worked out
+
+	p.note("main", writerAt(5, 2000))
+	o = look(6, 1500)
+	same(t, "seconds behind, once the first sample is received", o.LagSeconds, num(5.0))
+	same(t, "bytes behind", o.LagBytes, num(int64(500)))
 }

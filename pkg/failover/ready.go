@@ -96,13 +96,16 @@ func unfit(o *Observation, writerID string, writerTimeline uint64, limit MaxLag)
 	return tooFarBehind(o, limit)
 }
 
-// tooFarBehind applies max_lag to whatever of the lag is known. A database that tells none of it is not trusted.
+// tooFarBehind applies max_lag to whatever of the lag is known. A database that tells none of it is not trusted. Bytes that
+// a watcher worked out from positions do not do without the seconds: few bytes may be old ones.
 func tooFarBehind(o *Observation, limit MaxLag) (code, detail string) {
 	switch {
 	case o.LagBytes == nil && o.LagSeconds == nil:
 		return NotReadyLag, "its database does not tell how far it is behind"
 	case o.LagBytes != nil && *o.LagBytes > limit.Bytes:
 		return NotReadyLag, fmt.Sprintf("%d bytes behind, the limit is %d", *o.LagBytes, limit.Bytes)
+	case o.LagSeconds == nil && o.Position != nil:
+		return NotReadyLag, "its database has not received the oldest position of the writer's that is remembered, so nobody knows for how long it is behind"
 	case o.LagSeconds != nil && *o.LagSeconds > limit.Time.Seconds():
 		return NotReadyLag, fmt.Sprintf("%.1f s behind, the limit is %s", *o.LagSeconds, limit.Time)
 	}
