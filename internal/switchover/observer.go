@@ -129,7 +129,8 @@ func (o *Observer) Sight(group, app string) (Sight, bool) {
 	return a.sight, true
 }
 
-// adopt starts and stops observations after a change of policy.
+// adopt starts and stops observations after a change of policy. One whose rules alone have changed begins anew with what was
+// seen so far.
 func (o *Observer) adopt(ctx context.Context, p *failover.Policy) {
 	wanted := map[appKey]*observed{}
 	for _, g := range p.Groups {
@@ -141,7 +142,29 @@ func (o *Observer) adopt(ctx context.Context, p *failover.Policy) {
 				sight: Sight{Group: g.Name, App: app.Name, Maintenance: failover.SwitchUnknown}}
 		}
 	}
+	for _, a := range o.leaving(p, wanted) {
+		a.cancel()
+		<-a.done
+	}
+	for key, a := range wanted {
+		ctx, cancel := context.WithCancel(ctx)
+		a.cancel, a.done = cancel, make(chan struct{})
+		o.mu.Lock()
+		a.inherit(o.apps[key])
+		o.apps[key] = a
+		o.mu.Unlock()
+		go func() {
+			defer close(a.done)
+			o.watch(ctx, a)
+		}()
+	}
+}
+
+// leaving returns the observations that are to end, and takes those that go on as they are out of wanted. One that begins
+// anew keeps its place until then, so that whoever tells it something meanwhile is heard.
+func (o *Observer) leaving(p *failover.Policy, wanted map[appKey]*observed) []*observed {
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	for group := range o.logs {
 		if p.Group(group) == nil {
 			delete(o.logs, group)
@@ -155,23 +178,25 @@ func (o *Observer) adopt(ctx context.Context, p *failover.Policy) {
 			continue
 		}
 		leaving = append(leaving, a)
-		delete(o.apps, key)
+		if now == nil {
+			delete(o.apps, key)
+		}
 	}
-	o.mu.Unlock()
-	for _, a := range leaving {
-		a.cancel()
-		<-a.done
+	return leaving
+}
+
+// inherit takes over what was seen of the app before its policy changed, if that still says where to look. The evidence of
+// an outage does not come twice.
+func (a *observed) inherit(old *observed) {
+	if old == nil {
+		return
 	}
-	for key, a := range wanted {
-		ctx, cancel := context.WithCancel(ctx)
-		a.cancel, a.done = cancel, make(chan struct{})
-		o.mu.Lock()
-		o.apps[key] = a
-		o.mu.Unlock()
-		go func() {
-			defer close(a.done)
-			o.watch(ctx, a)
-		}()
+	a.anew, a.tense, a.writes = old.anew, old.tense, old.writes
+	if reflect.DeepEqual(a.policy.Database, old.policy.Database) {
+		a.past, a.sight.Database = old.past, old.sight.Database
+	}
+	if reflect.DeepEqual(a.policy.Maintenance, old.policy.Maintenance) {
+		a.sight.Maintenance = old.sight.Maintenance
 	}
 }
 

@@ -145,6 +145,37 @@ func TestChangedPolicyIsObserved(t *testing.T) {
 	})
 }
 
+// A change of rules or rhythm in the middle of an outage does not take away what was seen before it; another database does.
+func TestEvidenceOutlivesAChangeOfRules(t *testing.T) {
+	observe(t, nil, func(v *watched) {
+		v.rest(20 * time.Second)
+		v.app("main", func(a *fakeApp) { a.dead = true })
+		v.app("standby", func(a *fakeApp) { a.streaming = false })
+		v.o.Failing(group, time.Now())
+		v.rest(5 * time.Second)
+		n := len(v.told())
+		change := func(f func(*failover.Group)) {
+			policy := *v.journal.State().Policy
+			policy.Groups = slices.Clone(policy.Groups)
+			policy.Groups[0].Apps = slices.Clone(policy.Groups[0].Apps)
+			f(&policy.Groups[0])
+			v.must(failover.Command{SetPolicy: &failover.SetPolicy{Revision: v.journal.State().PolicyRevision, Policy: policy}})
+			synctest.Wait()
+			v.rest(10 * time.Second)
+		}
+		change(func(g *failover.Group) { g.Failover.Cooldown, g.Probing.Interval = time.Hour, 3*time.Second })
+		want(t, "news of other rules", len(v.told()), n)
+		want(t, "until outage, with other rules", v.sight("standby").Database.UntilOutage, true)
+		want(t, "main's id", v.sight("main").Database.ID, "db1")
+		change(func(g *failover.Group) {
+			d := *g.Apps[1].Database.Exec
+			d.Role = append(slices.Clone(d.Role), "-v")
+			g.Apps[1].Database = &failover.Database{Kind: "exec", Exec: &d}
+		})
+		want(t, "until outage, of another database", v.sight("standby").Database.UntilOutage, false)
+	})
+}
+
 func TestTenseGroupIsLookedAtInTheProbesRhythm(t *testing.T) {
 	without := func(g *failover.Group) {
 		for i := range g.Apps {
