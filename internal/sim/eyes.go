@@ -103,6 +103,9 @@ func (e *eye) look() {
 			seen = e.a.db.observe()
 		}
 		e.last, e.at = &seen, n.w.moment()
+		if n.state.Groups[group].Writer == e.a.name && n.outage.Hear(e.a.name, e.at, e.at, seen) {
+			n.judgeAnew()
+		}
 	}
 	reason := ""
 	if !ok {
@@ -125,7 +128,7 @@ func (e *eye) report(reason string) {
 	r := failover.Report{Group: group, App: e.a.name, Watcher: n.name, Boot: n.boot, Revision: e.revision, Verdict: e.verdict, Reason: reason,
 		Since: n.clock(), Maintenance: e.is}
 	if e.last != nil && e.revision != 0 && !e.at.IsZero() {
-		judged := e.memory.Judge(e.at, *e.last, n.failing[group], p.Probing)
+		judged := e.memory.Judge(e.at, *e.last, n.outage.Began(), p.Probing)
 		r.Database = &judged
 	}
 	if old.Seq != 0 && old.Revision == r.Revision && old.Verdict == r.Verdict && old.Maintenance == r.Maintenance &&
@@ -156,18 +159,18 @@ func (n *watcher) firstFailure(app string) {
 
 func (n *watcher) beginOutage(app string) {
 	g := n.state.Groups[group]
-	if g == nil || g.Writer != app || !n.failing[group].IsZero() {
+	if g == nil || g.Writer != app || n.outage.Failing() {
 		return
 	}
-	n.failing[group] = n.w.moment()
+	n.outage.Fail(n.w.moment())
 	n.judgeAnew()
 }
 
 func (n *watcher) endOutage(app string) {
-	if g := n.state.Groups[group]; g == nil || g.Writer != app || n.failing[group].IsZero() {
+	if g := n.state.Groups[group]; g == nil || g.Writer != app || !n.outage.Failing() {
 		return
 	}
-	delete(n.failing, group)
+	n.outage.Fail(time.Time{})
 	n.judgeAnew()
 }
 
@@ -183,7 +186,7 @@ func (n *watcher) noteWriters() {
 		}
 		if e.verdict == failover.VerdictDown {
 			n.beginOutage(e.a.name)
-		} else if e.settled && !n.failing[group].IsZero() {
+		} else if e.settled && n.outage.Failing() {
 			n.endOutage(e.a.name)
 		}
 	}

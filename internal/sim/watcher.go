@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/watchover-ha/watchover/internal/switchover"
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
@@ -44,7 +45,7 @@ type watcher struct {
 	reign   *reign
 	leads   []chan struct{} // closed when the runner of a term has returned; the last one is the newest one's
 	eyes    []*eye
-	failing map[string]time.Time // group: since when its writer fails
+	outage  switchover.Outage // of the group's writer
 	reports map[string]failover.Report
 	about   failover.About
 	number  uint64        // of the last report
@@ -63,7 +64,7 @@ func (n *watcher) start() {
 	n.life = newLife(n, n.boot, n.state)
 	n.current = false
 	n.paused, n.inbox, n.leader, n.heard = false, nil, "", n.w.now()
-	n.failing, n.reports, n.number = map[string]time.Time{}, map[string]failover.Report{}, 1
+	n.outage, n.reports, n.number = switchover.Outage{}, map[string]failover.Report{}, 1
 	n.about = failover.About{Boot: n.boot, Seq: 1, Life: fmt.Sprintf("life%d", n.boot), Node: n.node()}
 	n.bePatient()
 	n.eyes = nil

@@ -41,11 +41,10 @@ func (e *evidence) judge(s sample, failing time.Time, probing failover.Probing) 
 	}
 	o.LagBytes, o.LagSeconds = nil, nil
 	if e.lag != nil {
-		age := *secondsBetween(e.lag.at, failing)
-		if told := e.lag.db.LagSeconds; told != nil {
-			age += *told
+		o.LagBytes, o.LagSeconds = e.lag.db.LagBytes, e.lag.lagWithAge(failing)
+		if o.Position == nil {
+			o.Position = e.lag.db.Position // tells that the lag was worked out
 		}
-		o.LagBytes, o.LagSeconds = e.lag.db.LagBytes, &age
 	}
 	if !e.proof.IsZero() {
 		o.RiskSeconds = secondsBetween(e.proof, failing)
@@ -107,6 +106,19 @@ func (e *evidence) remember(s sample, failing time.Time) {
 // stream too.
 func (s sample) measured() bool {
 	return s.db.Role == failover.RoleReplica && s.db.Position != nil && s.db.LagBytes != nil
+}
+
+// lagWithAge is how far behind in time a replica was at a look, and the time since. Nil: it was behind all that its watcher
+// remembered, so that the look's age would be no bound.
+func (s sample) lagWithAge(now time.Time) *float64 {
+	age := secondsBetween(s.at, now)
+	switch told := s.db.LagSeconds; {
+	case told != nil:
+		*age += *told
+	case s.db.Position != nil:
+		return nil
+	}
+	return age
 }
 
 // received is up to when everything written is known to be received: worked out from positions or, without them, by the

@@ -10,8 +10,8 @@ import (
 // by other means (the simulator). Not safe for concurrent use.
 type Memory struct{ past evidence }
 
-// Judge turns what was seen at a moment into what the watcher reports. Failing is since when its probes find the
-// group's writer failing; zero: they do not.
+// Judge turns what was seen at a moment into what the watcher reports. Failing is when the outage
+// of the group's writer began (Outage.Began); zero: there is none.
 func (m *Memory) Judge(at time.Time, seen failover.Observation, failing time.Time, probing failover.Probing) failover.Observation {
 	return m.past.judge(sample{at: at, db: seen}, failing, probing)
 }

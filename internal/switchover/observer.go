@@ -29,15 +29,12 @@ type Observer struct {
 
 	mu     sync.Mutex // guards what follows
 	apps   map[appKey]*observed
-	writer map[string]outage     // by group
+	writer map[string]*Outage    // by group
 	logs   map[string]*positions // by group
 	poke   chan struct{}         // closed and replaced to make everybody look now
 }
 
 type appKey struct{ group, app string }
-
-// outage is since when this watcher's probes find a group's writer failing; zero: they do not.
-type outage struct{ since time.Time }
 
 // observed is one app under observation.
 type observed struct {
@@ -56,7 +53,7 @@ type observed struct {
 // NewObserver makes an observer. onChange is called, from its goroutines, when something changed that the others should
 // know; it must not block.
 func NewObserver(opts Options, onChange func(Sight)) *Observer {
-	return &Observer{opts: opts, out: newOutside(opts), onChange: onChange, apps: map[appKey]*observed{}, writer: map[string]outage{}, logs: map[string]*positions{}, poke: make(chan struct{})}
+	return &Observer{opts: opts, out: newOutside(opts), onChange: onChange, apps: map[appKey]*observed{}, writer: map[string]*Outage{}, logs: map[string]*positions{}, poke: make(chan struct{})}
 }
 
 // Follow observes what the state says until ctx ends.
@@ -82,26 +79,40 @@ func (o *Observer) Follow(ctx context.Context, journal interface {
 	}
 }
 
-// Failing tells since when this watcher's probes find a group's writer failing; the zero time: they do not any more.
+// Failing tells since when this watcher's probes find a group's writer failing; the zero time: they do not any more. Whether
+// its database fails too, the observer sees by itself.
 func (o *Observer) Failing(group string, since time.Time) {
 	o.mu.Lock()
-	if o.writer[group].since.Equal(since) {
-		o.mu.Unlock()
-		return
-	}
-	o.writer[group] = outage{since: since}
 	var changed []Sight
-	for key, a := range o.apps {
-		if key.group == group && a.sight.Database != nil {
-			if s, news := a.update(a.sight.Maintenance, a.past.last, since, a.rules.MaxLag); news {
-				changed = append(changed, s)
-			}
-		}
+	if o.outage(group).Fail(since) {
+		changed = o.judgeAnew(group)
 	}
 	o.mu.Unlock()
 	for _, s := range changed {
 		o.onChange(s)
 	}
+}
+
+// outage is what is known of the outage of a group's writer. The caller holds mu.
+func (o *Observer) outage(group string) *Outage {
+	if o.writer[group] == nil {
+		o.writer[group] = &Outage{}
+	}
+	return o.writer[group]
+}
+
+// judgeAnew words what was last seen in a group again, for the outage of its writer begins at another moment now, and returns
+// what is news to the others. The caller holds mu.
+func (o *Observer) judgeAnew(group string) []Sight {
+	var changed []Sight
+	for key, a := range o.apps {
+		if key.group == group && a.sight.Database != nil {
+			if s, news := a.update(a.sight.Maintenance, a.past.last, o.outage(group).Began(), a.rules.MaxLag); news {
+				changed = append(changed, s)
+			}
+		}
+	}
+	return changed
 }
 
 // Anew forgets what was seen of an app and looks again at once: its role has changed, and an old sight told as a new one
@@ -129,7 +140,8 @@ func (o *Observer) Sight(group, app string) (Sight, bool) {
 	return a.sight, true
 }
 
-// adopt starts and stops observations after a change of policy.
+// adopt starts and stops observations after a change of policy. One whose rules alone have changed begins anew with what was
+// seen so far.
 func (o *Observer) adopt(ctx context.Context, p *failover.Policy) {
 	wanted := map[appKey]*observed{}
 	for _, g := range p.Groups {
@@ -141,10 +153,37 @@ func (o *Observer) adopt(ctx context.Context, p *failover.Policy) {
 				sight: Sight{Group: g.Name, App: app.Name, Maintenance: failover.SwitchUnknown}}
 		}
 	}
+	for _, a := range o.leaving(p, wanted) {
+		a.cancel()
+		<-a.done
+	}
+	for key, a := range wanted {
+		ctx, cancel := context.WithCancel(ctx)
+		a.cancel, a.done = cancel, make(chan struct{})
+		o.mu.Lock()
+		a.inherit(o.apps[key])
+		o.apps[key] = a
+		o.mu.Unlock()
+		go func() {
+			defer close(a.done)
+			o.watch(ctx, a)
+		}()
+	}
+}
+
+// leaving returns the observations that are to end, and takes those that go on as they are out of wanted. One that begins
+// anew keeps its place until then, so that whoever tells it something meanwhile is heard.
+func (o *Observer) leaving(p *failover.Policy, wanted map[appKey]*observed) []*observed {
 	o.mu.Lock()
+	defer o.mu.Unlock()
 	for group := range o.logs {
 		if p.Group(group) == nil {
 			delete(o.logs, group)
+		}
+	}
+	for group := range o.writer {
+		if p.Group(group) == nil {
+			delete(o.writer, group)
 		}
 	}
 	var leaving []*observed
@@ -155,23 +194,25 @@ func (o *Observer) adopt(ctx context.Context, p *failover.Policy) {
 			continue
 		}
 		leaving = append(leaving, a)
-		delete(o.apps, key)
+		if now == nil {
+			delete(o.apps, key)
+		}
 	}
-	o.mu.Unlock()
-	for _, a := range leaving {
-		a.cancel()
-		<-a.done
+	return leaving
+}
+
+// inherit takes over what was seen of the app before its policy changed, if that still says where to look. The evidence of
+// an outage does not come twice.
+func (a *observed) inherit(old *observed) {
+	if old == nil {
+		return
 	}
-	for key, a := range wanted {
-		ctx, cancel := context.WithCancel(ctx)
-		a.cancel, a.done = cancel, make(chan struct{})
-		o.mu.Lock()
-		o.apps[key] = a
-		o.mu.Unlock()
-		go func() {
-			defer close(a.done)
-			o.watch(ctx, a)
-		}()
+	a.anew, a.tense, a.writes = old.anew, old.tense, old.writes
+	if reflect.DeepEqual(a.policy.Database, old.policy.Database) {
+		a.past, a.sight.Database = old.past, old.sight.Database
+	}
+	if reflect.DeepEqual(a.policy.Maintenance, old.policy.Maintenance) {
+		a.sight.Maintenance = old.sight.Maintenance
 	}
 }
 
@@ -274,12 +315,30 @@ func (o *Observer) look(watching context.Context, a *observed) {
 		o.mu.Unlock()
 		return // seen before the role changed
 	}
-	o.measure(a, seen)
-	s, news := a.update(is, seen, o.writer[a.sight.Group].since, a.rules.MaxLag)
+	changed := o.take(a, is, seen)
 	o.mu.Unlock()
-	if news {
+	for _, s := range changed {
 		o.onChange(s)
 	}
+}
+
+// take takes in a look and returns what is news to the others. The caller holds mu.
+func (o *Observer) take(a *observed, is failover.Switch, seen *sample) []Sight {
+	group, old := a.sight.Group, a.sight.Database
+	outage := o.outage(group)
+	o.measure(a, seen)
+	moved := seen != nil && a.writes && outage.Hear(a.sight.App, seen.at, time.Now(), seen.db)
+	var changed []Sight
+	if s, news := a.update(is, seen, outage.Began(), a.rules.MaxLag); news {
+		changed = append(changed, s)
+	}
+	if moved {
+		changed = append(changed, o.judgeAnew(group)...)
+	}
+	if outage.Failing() && old != nil && old.Streaming && !a.sight.Database.Streaming {
+		o.wake() // the writer's database has most likely gone this moment: the replica is unready until that is seen too
+	}
+	return changed
 }
 
 // measure remembers where the writer is, and holds a replica against that. The caller holds mu.
@@ -295,7 +354,7 @@ func (o *Observer) measure(a *observed, seen *sample) {
 	if a.writes {
 		log.note(a.sight.App, *seen)
 	} else {
-		log.measure(seen)
+		log.measure(seen, grace(a.probing))
 	}
 }
 

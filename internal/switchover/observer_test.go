@@ -99,6 +99,7 @@ func TestObserverBoundsALook(t *testing.T) {
 func TestOutageMakesEvidence(t *testing.T) {
 	observe(t, nil, func(v *watched) {
 		v.rest(20 * time.Second)
+		v.app("main", func(a *fakeApp) { a.dead = true })
 		v.o.Failing(group, time.Now())
 		standby := v.sight("standby")
 		want(t, "until outage", standby.Database.UntilOutage, true)
@@ -110,6 +111,61 @@ func TestOutageMakesEvidence(t *testing.T) {
 		want(t, "until outage, later", v.sight("standby").Database.UntilOutage, true)
 		v.o.Failing(group, time.Time{})
 		want(t, "after the outage", v.sight("standby").Database.UntilOutage, false)
+	})
+}
+
+// An app that fails while its database lives on and takes writes from others is no outage for its replica: one whose stream
+// breaks then is behind, also when the database dies at last.
+func TestDatabaseThatOutlivesItsApp(t *testing.T) {
+	for name, breaks := range map[string]bool{"stream breaks long before the database dies": true, "stream breaks as the database dies": false} {
+		t.Run(name, func(t *testing.T) {
+			observe(t, nil, func(v *watched) {
+				v.app("standby", func(a *fakeApp) { a.near = true })
+				v.rest(20 * time.Second)
+				v.o.Failing(group, time.Now())
+				want(t, "until outage, before the database was looked at again", v.sight("standby").Database.UntilOutage, true)
+				v.rest(time.Minute)
+				want(t, "until outage, while the database lives", v.sight("standby").Database.UntilOutage, false)
+				if breaks {
+					v.app("standby", func(a *fakeApp) { a.streaming = false })
+				}
+				v.rest(8 * time.Minute)
+				v.app("main", func(a *fakeApp) { a.hangs = true })
+				v.app("standby", func(a *fakeApp) { a.streaming = false })
+				v.rest(4 * time.Second)
+				d := v.sight("standby").Database
+				want(t, "until outage", d.UntilOutage, !breaks)
+				if few := *d.RiskSeconds < 6; few == breaks {
+					t.Errorf("%.1f seconds at risk", *d.RiskSeconds)
+				}
+				v.app("main", func(a *fakeApp) { a.hangs = false })
+				v.rest(4 * time.Second)
+				want(t, "until outage, when the database answers again", v.sight("standby").Database.UntilOutage, false)
+			})
+		})
+	}
+}
+
+// A machine that shuts down ends its app first. That the stream is gone then makes the writer's database be looked at at once,
+// so that the replica is ready again without waiting for that look's turn.
+func TestBrokenStreamHasTheWriterLookedAt(t *testing.T) {
+	slowly := func(g *failover.Group) { g.Probing.Interval = 20 * time.Second }
+	observe(t, slowly, func(v *watched) {
+		v.rest(time.Minute)
+		v.o.Failing(group, time.Now())
+		v.rest(30 * time.Second) // the database answers meanwhile
+		v.app("main", func(a *fakeApp) { a.dead = true })
+		v.app("standby", func(a *fakeApp) { a.streaming = false })
+		for v.sight("standby").Database.Streaming {
+			v.rest(100 * time.Millisecond)
+		}
+		v.rest(200 * time.Millisecond)
+		want(t, "until outage", v.sight("standby").Database.UntilOutage, true)
+		n := len(v.runs("main role"))
+		v.rest(time.Minute)
+		if looks := len(v.runs("main role")) - n; looks > 4 {
+			t.Errorf("%d looks in a minute after that, want one each twenty seconds", looks)
+		}
 	})
 }
 
@@ -142,6 +198,37 @@ func TestChangedPolicyIsObserved(t *testing.T) {
 		looks := len(v.runs("main role"))
 		v.rest(time.Minute)
 		want(t, "looks at an app that is gone", len(v.runs("main role")), looks)
+	})
+}
+
+// A change of rules or rhythm in the middle of an outage does not take away what was seen before it; another database does.
+func TestEvidenceOutlivesAChangeOfRules(t *testing.T) {
+	observe(t, nil, func(v *watched) {
+		v.rest(20 * time.Second)
+		v.app("main", func(a *fakeApp) { a.dead = true })
+		v.app("standby", func(a *fakeApp) { a.streaming = false })
+		v.o.Failing(group, time.Now())
+		v.rest(5 * time.Second)
+		n := len(v.told())
+		change := func(f func(*failover.Group)) {
+			policy := *v.journal.State().Policy
+			policy.Groups = slices.Clone(policy.Groups)
+			policy.Groups[0].Apps = slices.Clone(policy.Groups[0].Apps)
+			f(&policy.Groups[0])
+			v.must(failover.Command{SetPolicy: &failover.SetPolicy{Revision: v.journal.State().PolicyRevision, Policy: policy}})
+			synctest.Wait()
+			v.rest(10 * time.Second)
+		}
+		change(func(g *failover.Group) { g.Failover.Cooldown, g.Probing.Interval = time.Hour, 3*time.Second })
+		want(t, "news of other rules", len(v.told()), n)
+		want(t, "until outage, with other rules", v.sight("standby").Database.UntilOutage, true)
+		want(t, "main's id", v.sight("main").Database.ID, "db1")
+		change(func(g *failover.Group) {
+			d := *g.Apps[1].Database.Exec
+			d.Role = append(slices.Clone(d.Role), "-v")
+			g.Apps[1].Database = &failover.Database{Kind: "exec", Exec: &d}
+		})
+		want(t, "until outage, of another database", v.sight("standby").Database.UntilOutage, false)
 	})
 }
 

@@ -54,8 +54,9 @@ func (p *positions) thin() {
 }
 
 // measure fills in the lag of a replica that tells its position alone, and up to when everything written is known to be
-// received. A replica that has received the newest sample from before its own look has no lag that anybody could know of.
-func (p *positions) measure(s *sample) {
+// received. A replica that has received the newest sample from before its own look has no lag that anybody could know of, as
+// long as that sample is recent: a writer that is not seen may have written anything since, so its age is the lag.
+func (p *positions) measure(s *sample, recent time.Duration) {
 	o := &s.db
 	if o.Role != failover.RoleReplica || o.Position == nil || o.LagBytes != nil || o.LagSeconds != nil ||
 		p.id != "" && o.ID != "" && p.id != o.ID || p.timeline != 0 && o.Timeline != 0 && p.timeline != o.Timeline {
@@ -76,15 +77,21 @@ func (p *positions) measure(s *sample) {
 		return
 	}
 	bytes := int64(0)
-	since := p.samples[0].at // at least: it is behind all that is remembered
-	if received >= 0 {
-		since = p.samples[received].at
-		s.upTo = since
-	}
-	if received == newest {
-		since = s.at
-	} else {
+	if received < 0 { // behind all that is remembered, and nobody knows for how long
 		bytes = int64(p.samples[newest].position - *o.Position)
+		o.LagBytes = &bytes
+		return
+	}
+	since := p.samples[received].at
+	s.upTo = since
+	switch fresh := s.at.Sub(p.samples[newest].at) <= recent; {
+	case received < newest:
+		bytes = int64(p.samples[newest].position - *o.Position)
+	case fresh:
+		since = s.at
+	default:
+		o.LagSeconds = secondsBetween(since, s.at)
+		return
 	}
 	o.LagBytes, o.LagSeconds = &bytes, secondsBetween(since, s.at)
 }

@@ -39,6 +39,7 @@ type fakeApp struct {
 	maintenance, frozen, streaming bool
 	role                           failover.Role
 	tells                          bool                     // role says frozen when it is
+	near                           bool                     // role says that it is not behind while it is streaming
 	dead                           bool                     // refuses everything
 	hangs                          bool                     // answers nothing
 	slow                           map[string]time.Duration // by verb
@@ -200,6 +201,9 @@ func (a *fakeApp) says() string {
 	}
 	if a.role == failover.RoleReplica && a.streaming {
 		text += " streaming"
+		if a.near {
+			text += " lag_bytes=0"
+		}
 	}
 	return text
 }

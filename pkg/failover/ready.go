@@ -96,35 +96,79 @@ func unfit(o *Observation, writerID string, writerTimeline uint64, limit MaxLag)
 	return tooFarBehind(o, limit)
 }
 
-// tooFarBehind applies max_lag to whatever of the lag is known. A database that tells none of it is not trusted.
+// tooFarBehind applies max_lag to whatever of the lag is known. A database that tells none of it is not trusted. Bytes that
+// a watcher worked out from positions do not do without the seconds: few bytes may be old ones.
 func tooFarBehind(o *Observation, limit MaxLag) (code, detail string) {
 	switch {
 	case o.LagBytes == nil && o.LagSeconds == nil:
 		return NotReadyLag, "its database does not tell how far it is behind"
 	case o.LagBytes != nil && *o.LagBytes > limit.Bytes:
 		return NotReadyLag, fmt.Sprintf("%d bytes behind, the limit is %d", *o.LagBytes, limit.Bytes)
+	case o.LagSeconds == nil && o.Position != nil:
+		return NotReadyLag, "its database has not received the oldest position of the writer's that is remembered, so nobody knows for how long it is behind"
 	case o.LagSeconds != nil && *o.LagSeconds > limit.Time.Seconds():
 		return NotReadyLag, fmt.Sprintf("%.1f s behind, the limit is %s", *o.LagSeconds, limit.Time)
 	}
 	return "", ""
 }
 
-// writerIdentity is the database cluster and timeline that the watchers saw at the writer. Old sights count: a writer
-// that does not answer has not become another one.
+// writerIdentity is the database cluster and timeline that the watchers see at the writer: what those say that see it as a
+// primary now, else what the others know, else old sights, for a writer that does not answer has not become another one. One
+// watcher that is wrong does not decide for all: the cluster that most of them name counts, and its timelines alone.
 func (s *State) writerIdentity(g *GroupState) (id string, timeline uint64) {
 	a := g.Apps[g.Writer]
 	if a == nil {
 		return "", 0
 	}
-	for _, m := range s.Members {
-		if r := a.Reports[m.Name]; r != nil && r.Database != nil {
-			if id == "" {
-				id = r.Database.ID
+	var primary, fresh, all []*Observation
+	for _, r := range s.freshReports(a) {
+		if r.Database != nil {
+			fresh = append(fresh, r.Database)
+			if r.Database.Role == RolePrimary {
+				primary = append(primary, r.Database)
 			}
-			timeline = max(timeline, r.Database.Timeline)
 		}
 	}
-	return id, timeline
+	for _, m := range s.Members {
+		if r := a.Reports[m.Name]; r != nil && r.Database != nil {
+			all = append(all, r.Database)
+		}
+	}
+	for _, seen := range [][]*Observation{primary, fresh, all} {
+		if id == "" {
+			id = mostNamed(seen)
+		}
+	}
+	if newestTimeline(primary, id) != 0 {
+		return id, newestTimeline(fresh, id)
+	}
+	return id, newestTimeline(all, id)
+}
+
+// mostNamed is the database cluster that most observations name; of two that are named as often, the first.
+func mostNamed(seen []*Observation) string {
+	count, most := map[string]int{}, ""
+	for _, o := range seen {
+		if o.ID != "" {
+			count[o.ID]++
+		}
+	}
+	for _, o := range seen {
+		if count[o.ID] > count[most] {
+			most = o.ID
+		}
+	}
+	return most
+}
+
+// newestTimeline is the highest one that is told of a database cluster: a timeline only rises, and the older one is an old sight.
+func newestTimeline(seen []*Observation, id string) (timeline uint64) {
+	for _, o := range seen {
+		if o.ID == id {
+			timeline = max(timeline, o.Timeline)
+		}
+	}
+	return timeline
 }
 
 // target picks whom an unattended switchover moves to: the first ready app in order of preference. After one that was

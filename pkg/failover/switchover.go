@@ -81,7 +81,8 @@ func (step *Step) skipUnless(exists bool) {
 
 // atRisk is what promoting an app now may lose, from the evidence that the watchers sent. Each watcher's seconds are an
 // upper bound by itself, so the least of them is one too; what was written after the last sample nobody knows, so bytes
-// are "at least".
+// are "at least". A lag that was worked out from positions is no bound: it leaves out what was written since the newest look at
+// the writer.
 func (s *State) atRisk(g *GroupState, p *Group, to string) AtRisk {
 	if !p.HasDatabase() {
 		return noRisk()
@@ -96,7 +97,7 @@ func (s *State) atRisk(g *GroupState, p *Group, to string) AtRisk {
 			risk.Bytes = o.LagBytes
 		}
 		x := o.RiskSeconds
-		if x == nil {
+		if x == nil && o.Position == nil {
 			x = o.LagSeconds
 		}
 		if x != nil && (risk.Seconds == nil || *x < *risk.Seconds) {

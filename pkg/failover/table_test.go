@@ -86,11 +86,13 @@ func TestUnfit(t *testing.T) {
 		"seconds over":             {change(func(o *Observation) { o.LagSeconds = pointer(30.1) }), "db1", 1, NotReadyLag},
 		"seconds beyond all clocks": {change(func(o *Observation) { o.LagSeconds = pointer(math.MaxFloat64) }), "db1", 1,
 			NotReadyLag},
-		"tells nothing of lag":    {change(func(o *Observation) { o.LagBytes, o.LagSeconds = nil, nil }), "db1", 1, NotReadyLag},
-		"tells only bytes":        {change(func(o *Observation) { o.LagSeconds = nil }), "db1", 1, ""},
-		"who it is comes before":  {change(func(o *Observation) { o.Role, o.LagBytes = RolePrimary, pointer(int64(9999)) }), "db2", 1, NotReadyNotReplica},
-		"cluster comes before":    {change(func(o *Observation) { o.Streaming, o.UntilOutage = false, false }), "db2", 1, NotReadyWrongCluster},
-		"stream comes before lag": {change(func(o *Observation) { o.Streaming, o.UntilOutage, o.LagBytes = false, false, nil }), "db1", 1, NotReadyNotStreaming},
+		"tells nothing of lag":                {change(func(o *Observation) { o.LagBytes, o.LagSeconds = nil, nil }), "db1", 1, NotReadyLag},
+		"bytes by positions, seconds unknown": {change(func(o *Observation) { o.LagSeconds, o.Position = nil, pointer(uint64(7)) }), "db1", 1, NotReadyLag},
+		"seconds by positions":                {change(func(o *Observation) { o.LagBytes, o.Position = nil, pointer(uint64(7)) }), "db1", 1, ""},
+		"tells only bytes":                    {change(func(o *Observation) { o.LagSeconds = nil }), "db1", 1, ""},
+		"who it is comes before":              {change(func(o *Observation) { o.Role, o.LagBytes = RolePrimary, pointer(int64(9999)) }), "db2", 1, NotReadyNotReplica},
+		"cluster comes before":                {change(func(o *Observation) { o.Streaming, o.UntilOutage = false, false }), "db2", 1, NotReadyWrongCluster},
+		"stream comes before lag":             {change(func(o *Observation) { o.Streaming, o.UntilOutage, o.LagBytes = false, false, nil }), "db1", 1, NotReadyNotStreaming},
 	} {
 		if got, _ := unfit(test.o, test.id, test.timeline, limit); got != test.want {
 			t.Errorf("%s: %q, want %q", name, got, test.want)
