@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -64,13 +65,15 @@ return 1`
 func (r *redis) watchClock(ctx context.Context, s *redisState) (made bool, err error) {
 	key := r.clockKey()
 	steps := r.inGap(s, "EVAL", keyUntil, "1", key, strconv.FormatInt(r.late, 10))
-	commands := append([][]string{{"MULTI"}}, steps...)
-	commands = append(commands, []string{"EXEC"}, []string{"WATCH", key}, []string{"EXISTS", key})
+	if err := r.multi(ctx); err != nil {
+		return false, err
+	}
+	commands := append(slices.Clone(steps), []string{"EXEC"}, []string{"WATCH", key}, []string{"EXISTS", key})
 	replies, err := r.conn.ask(ctx, commands...)
 	if err != nil {
 		return false, err
 	}
-	end := len(steps) + 2
+	end := len(steps) + 1
 	done, err := results(replies[:end], len(steps))
 	if err != nil {
 		return false, err
@@ -88,13 +91,33 @@ func (r *redis) watchClock(ctx context.Context, s *redisState) (made bool, err e
 	return true, nil
 }
 
+// errNoTransaction is what a server said that begins none, if the user may not or the command was renamed.
+var errNoTransaction = errors.New("cannot begin a transaction")
+
+// multi begins a transaction. It goes alone: if the server refused it, whatever went along would be done one by one, at once
+// and for real.
+func (r *redis) multi(ctx context.Context) error {
+	replies, err := r.conn.ask(ctx, []string{"MULTI"})
+	switch {
+	case err != nil:
+		return err
+	case replies[0].err != nil:
+		return fmt.Errorf("%w: MULTI: %w", errNoTransaction, replies[0].err)
+	case replies[0].text != "OK":
+		return fmt.Errorf("%w: MULTI was answered with %q", errNoTransaction, cutText(replies[0].text, 20))
+	}
+	return nil
+}
+
 // transaction does commands together.
 func (r *redis) transaction(ctx context.Context, commands [][]string) error {
+	if err := r.multi(ctx); err != nil {
+		return err
+	}
 	if r.left() <= 0 {
 		return errTooLate
 	}
-	all := append(append([][]string{{"MULTI"}}, commands...), []string{"EXEC"})
-	replies, err := r.conn.ask(ctx, all...)
+	replies, err := r.conn.ask(ctx, append(slices.Clone(commands), []string{"EXEC"})...)
 	if err != nil {
 		return err
 	}
