@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -163,13 +164,23 @@ func (r *redis) dial(ctx context.Context) (*redisConn, error) {
 	}
 	replies, err := conn.ask(ctx, login)
 	if err == nil && replies[0].err != nil {
-		err = replies[0].err
+		err = withoutSecret(replies[0].err)
 	}
 	if err != nil {
 		conn.close()
 		return nil, fmt.Errorf("cannot log in: %w", err)
 	}
 	return conn, nil
+}
+
+// withoutSecret keeps the code alone of an answer to AUTH that is none of the well-known ones: a server that does not know the
+// command, since somebody has renamed it, repeats its words.
+func withoutSecret(err error) error {
+	if saidRedis(err, "WRONGPASS ", "NOAUTH ", "NOPERM ", "LOADING ", tooManyRedis) {
+		return err
+	}
+	code, _, _ := strings.Cut(err.Error(), " ")
+	return &redisError{text: code + " (what follows is not shown: it may repeat the password)"}
 }
 
 func (r *redis) left() time.Duration { return time.Until(r.o.Deadline) }

@@ -341,6 +341,16 @@ func TestRedisWrongPassword(t *testing.T) {
 	}
 }
 
+// A server that does not know AUTH repeats what it was given.
+func TestRedisKeepsThePasswordOutOfErrors(t *testing.T) {
+	t.Parallel()
+	s := dbtest.NewRedis(t, `rename-command AUTH ""`)
+	err := pingRedis(t.Context(), Options{DSN: s.DSN(), PasswordFile: s.PasswordFile(t)})
+	if err == nil || err.Error() != "cannot log in: ERR (what follows is not shown: it may repeat the password)" {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestRedisConnectionIsNeverReplaced(t *testing.T) {
 	t.Parallel()
 	s := dbtest.NewRedis(t)
