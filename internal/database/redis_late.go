@@ -14,25 +14,49 @@ import (
 // deadline is made and watched: once it has expired, the server refuses the transaction. A frozen primary or a replica takes
 // no key, so it is opened and closed again in the same transaction as the key is touched; nobody else's command comes between.
 // The key is written into no log: a frozen primary's ends where its replica has caught up.
-func (r *redis) act(ctx context.Context, s *redisState, commands ...[]string) (err error) {
-	defer func() { r.soured = r.soured || err != nil }() // a key may still be watched
-	switch {
-	case r.token == 0:
-		return errNotBegun
-	case r.late == 0 || r.left() <= 0:
-		return errTooLate
-	}
-	if err := r.open(ctx); err != nil {
-		return err
-	}
-	made, err := r.watchClock(ctx, s)
+func (r *redis) act(ctx context.Context, s *redisState, commands ...[]string) error {
+	done, err := r.actEach(ctx, s, commands)
 	if err != nil {
 		return err
 	}
-	if made {
-		commands = append(r.inGap(s, "EVAL", dropKey, "1", r.clockKey()), commands...)
+	return firstError(done)
+}
+
+// actEach is act for who tells apart what failed: the error is about all of the commands, none of which was done.
+func (r *redis) actEach(ctx context.Context, s *redisState, commands [][]string) (done []error, err error) {
+	defer func() { r.soured = r.soured || errors.Join(err, firstError(done)) != nil }() // a key may still be watched
+	switch {
+	case r.token == 0:
+		return nil, errNotBegun
+	case r.late == 0 || r.left() <= 0:
+		return nil, errTooLate
 	}
-	return r.transaction(ctx, commands)
+	if err := r.open(ctx); err != nil {
+		return nil, err
+	}
+	made, err := r.watchClock(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	var before [][]string
+	if made {
+		before = r.inGap(s, "EVAL", dropKey, "1", r.clockKey())
+	}
+	done, err = r.transaction(ctx, append(before, commands...))
+	if err == nil {
+		err = firstError(done[:len(before)])
+		done = done[len(before):]
+	}
+	return done, err
+}
+
+func firstError(done []error) error {
+	for _, err := range done {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *redis) clockKey() string { return "watchover:" + strconv.FormatUint(r.token, 10) }
@@ -109,31 +133,32 @@ func (r *redis) multi(ctx context.Context) error {
 	return nil
 }
 
-// transaction does commands together.
-func (r *redis) transaction(ctx context.Context, commands [][]string) error {
+// transaction does commands together, and tells what went wrong with each; an error if it was refused as a whole.
+func (r *redis) transaction(ctx context.Context, commands [][]string) ([]error, error) {
 	if err := r.multi(ctx); err != nil {
-		return err
+		return nil, err
 	}
 	if r.left() <= 0 {
-		return errTooLate
+		return nil, errTooLate
 	}
 	replies, err := r.conn.ask(ctx, append(slices.Clone(commands), []string{"EXEC"})...)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if replies[len(replies)-1].null {
-		return errTooLate // the watched key is gone
+		return nil, errTooLate // the watched key is gone
 	}
-	done, err := results(replies, len(commands))
+	answers, err := results(replies, len(commands))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for i, answer := range done {
+	done := make([]error, len(answers))
+	for i, answer := range answers {
 		if answer.err != nil {
-			return fmt.Errorf("%s: %w", commands[i][0], answer.err)
+			done[i] = fmt.Errorf("%s: %w", commands[i][0], answer.err)
 		}
 	}
-	return nil
+	return done, nil
 }
 
 // results are what the commands of a transaction came to; an error if it was refused as a whole.

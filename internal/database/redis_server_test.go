@@ -4,7 +4,9 @@ package database
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -283,7 +285,7 @@ func TestRedisRefusesLateHands(t *testing.T) {
 			micros, _ := strconv.ParseInt(now[1], 10, 64)
 			return seconds*1000+micros/1000 > db.late
 		})
-		if err := db.transaction(ctx, [][]string{{"CONFIG", "SET", "min-replicas-to-write", "7"}}); err != errTooLate {
+		if _, err := db.transaction(ctx, [][]string{{"CONFIG", "SET", "min-replicas-to-write", "7"}}); err != errTooLate {
 			t.Errorf("%s: late by the server's clock: %v", name, err)
 		}
 		if err := db.act(ctx, s, []string{"CONFIG", "SET", "min-replicas-to-write", "7"}); err != errTooLate {
@@ -435,5 +437,45 @@ func TestRedisActsWithFullMemory(t *testing.T) {
 	done(t, "stop", func() (string, error) { return db.StopReplication(t.Context()) })
 	if is := standby.Info(t, "master_port"); is != "0" {
 		t.Errorf("it follows port %s", is)
+	}
+}
+
+// The configuration file is written with the promotion itself, and one that cannot be written does not fail it.
+func TestRedisPromotionWritesItsFile(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name, want string
+		rules      []string
+		spoil      func(*dbtest.Redis) error
+	}{
+		{"well", "its configuration file is written", nil, nil},
+		{"may not", "could not be written, remove replicaof from it: CONFIG: NOPERM", []string{"-config|rewrite"}, nil},
+		{"no file", "could not be written, remove replicaof from it: CONFIG: ERR", nil, func(s *dbtest.Redis) error {
+			file := s.Dir + "/redis.conf"
+			return errors.Join(os.Remove(file), os.Mkdir(file, 0o700))
+		}},
+	} {
+		_, standby := dbtest.NewRedisPair(t)
+		if tc.rules != nil {
+			standby.Do(t, append([]string{"ACL", "SETUSER", "watchover"}, tc.rules...)...)
+		}
+		if tc.spoil != nil {
+			if err := tc.spoil(standby); err != nil {
+				t.Fatal(err)
+			}
+		}
+		db := redisOn(t, standby, plenty)
+		s, err := db.state(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		wrote, err := db.andRewrite(t.Context(), s, [][]string{{"REPLICAOF", "NO", "ONE"}})
+		if err != nil || !strings.Contains(wrote, tc.want) {
+			t.Errorf("%s: %q, %v", tc.name, wrote, err)
+		}
+		if role := standby.Info(t, "role"); role != "master" {
+			t.Errorf("%s: it is a %s", tc.name, role)
+		}
+		done(t, tc.name+": promote", func() (string, error) { return redisOn(t, standby, plenty).Promote(t.Context()) })
 	}
 }
