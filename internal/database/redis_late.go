@@ -84,8 +84,8 @@ return 1`
 	dropKey = unlogged + "return redis.call('DEL', KEYS[1])"
 )
 
-// watchClock makes the key and watches it. made is false where there is none: a full memory or disk takes no key, and then
-// this watcher's own clock has to do.
+// watchClock makes the key and watches it. made is false where there is none: a full memory or disk takes no key, nor does a
+// replica with replica-serve-stale-data off whose primary is lost, and then this watcher's own clock has to do.
 func (r *redis) watchClock(ctx context.Context, s *redisState) (made bool, err error) {
 	key := r.clockKey()
 	steps := r.inGap(s, "EVAL", keyUntil, "1", key, strconv.FormatInt(r.late, 10))
@@ -99,21 +99,28 @@ func (r *redis) watchClock(ctx context.Context, s *redisState) (made bool, err e
 	}
 	end := len(steps) + 1
 	done, err := results(replies[:end], len(steps))
+	if saidRedis(err, noStaleData) { // already when it was queued: nothing was done
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}
 	watched, there := replies[end], replies[end+1]
-	if err := errors.Join(done[0].err, done[2].err, watched.err, there.err); err != nil {
+	switch err := errors.Join(done[0].err, done[2].err, watched.err); {
+	case err != nil:
 		return false, fmt.Errorf("cannot watch the clock: %w", err)
-	}
-	switch {
-	case done[1].err != nil:
+	case done[1].err != nil || saidRedis(there.err, noStaleData):
 		return false, nil
+	case there.err != nil:
+		return false, fmt.Errorf("cannot watch the clock: %w", there.err)
 	case done[1].text != "1" || there.text != "1":
 		return false, errTooLate
 	}
 	return true, nil
 }
+
+// noStaleData begins the answers of a replica that has lost its primary and does not show what it has.
+const noStaleData = "MASTERDOWN"
 
 // errNoTransaction is what a server said that begins none, if the user may not or the command was renamed.
 var errNoTransaction = errors.New("cannot begin a transaction")

@@ -479,3 +479,26 @@ func TestRedisPromotionWritesItsFile(t *testing.T) {
 		done(t, tc.name+": promote", func() (string, error) { return redisOn(t, standby, plenty).Promote(t.Context()) })
 	}
 }
+
+// A replica without replica-serve-stale-data takes no key either once its primary is gone.
+func TestRedisActsWithoutStaleData(t *testing.T) {
+	t.Parallel()
+	main, standby := dbtest.NewRedisPair(t, "replica-serve-stale-data no")
+	main.Kill()
+	dbtest.Until(t, "the link is down", func() bool { return standby.Info(t, "master_link_status") == "down" })
+	if seen := observe(t, redisOn(t, standby, plenty)); seen.Role != failover.RoleReplica || seen.Streaming || seen.Position == nil {
+		t.Errorf("%+v", seen)
+	}
+	db := redisOn(t, standby, plenty)
+	found, err := db.Found(t.Context(), failover.StepStopReplication)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done(t, "stop", func() (string, error) { return db.StopReplication(t.Context()) })
+	done(t, "resume", func() (string, error) { return db.ResumeReplication(t.Context(), found) })
+	done(t, "stop", func() (string, error) { return db.StopReplication(t.Context()) })
+	done(t, "promote", func() (string, error) { return db.Promote(t.Context()) })
+	if db.soured {
+		t.Error("the session counts as broken")
+	}
+}
