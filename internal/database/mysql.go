@@ -280,6 +280,15 @@ func (m *mysql) act(ctx context.Context, statement string) error {
 	if m.left() <= 0 || m.late == "" {
 		return errTooLate
 	}
+	if !m.dialect.guards(statement) {
+		// The session's time was counted from its last statement, which may be long ago.
+		if err := m.exec(ctx, fmt.Sprintf("SET SESSION wait_timeout = %d", wholeSeconds(m.left()))); err != nil {
+			return err
+		}
+		if m.left() <= 0 {
+			return errTooLate
+		}
+	}
 	return m.exec(ctx, m.dialect.guard(m, statement))
 }
 

@@ -86,11 +86,16 @@ func (d *dialect) guard(m *mysql, statement string) string {
 	case d.mariadb:
 		return fmt.Sprintf("%sEXECUTE IMMEDIATE IF(UNIX_TIMESTAMP(SYSDATE(6)) < %s, %s, %s)", comment, m.late,
 			quoteSQL(statement), quoteSQL("SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '"+lateSignal+"'"))
-	case strings.HasPrefix(statement, "SET GLOBAL "):
+	case d.guards(statement):
 		name, value, _ := strings.Cut(strings.TrimPrefix(statement, "SET GLOBAL "), " = ")
 		return fmt.Sprintf("%sSET GLOBAL %s = IF(UNIX_TIMESTAMP(SYSDATE(6)) < %s, %s, @@global.%s)", comment, name, m.late, value, name)
 	}
 	return comment + statement
+}
+
+// guards reports whether guard has the server compare its clock with the deadline.
+func (d *dialect) guards(statement string) bool {
+	return d.mariadb || strings.HasPrefix(statement, "SET GLOBAL ")
 }
 
 // quoteSQL makes a string literal, with sql_mode empty.
