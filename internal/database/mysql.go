@@ -29,7 +29,8 @@ type mysql struct {
 	config   *my.Config
 	conn     driver.Conn // nil: not used yet
 	broken   error       // why there will be none any more
-	soured   bool        // something went wrong with it: nobody is to use it after this
+	opened   time.Time
+	soured   bool // something went wrong with it: nobody is to use it after this
 	dialect  *dialect
 	newWords bool   // MySQL 8.2 and later say BINARY LOG where others say MASTER
 	late     string // the server's clock at the deadline, in seconds since 1970; empty: a mere look
@@ -97,12 +98,15 @@ func (m *mysql) open(ctx context.Context) error {
 
 // warm takes a session that another attempt or look has left, if it answers.
 func (m *mysql) warm(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, warmAnswer)
+	defer cancel()
 	for {
-		conn, ok := m.o.Warm.take(m.o.server()).(driver.Conn)
+		value, opened := m.o.Warm.take(m.o.server())
+		conn, ok := value.(driver.Conn)
 		if !ok {
 			return false
 		}
-		if m.conn = conn; m.setUp(ctx) == nil {
+		if m.conn, m.opened = conn, opened; m.setUp(ctx) == nil {
 			return true
 		}
 		_ = conn.Close()
@@ -124,6 +128,7 @@ func (m *mysql) connect(ctx context.Context) error {
 	if err != nil {
 		return errors.New("cannot use the dsn")
 	}
+	m.opened = time.Now()
 	m.conn, err = connector.Connect(ctx)
 	return plainMySQL(ctx, err)
 }
@@ -275,6 +280,15 @@ func (m *mysql) act(ctx context.Context, statement string) error {
 	if m.left() <= 0 || m.late == "" {
 		return errTooLate
 	}
+	if !m.dialect.guards(statement) {
+		// The session's time was counted from its last statement, which may be long ago.
+		if err := m.exec(ctx, fmt.Sprintf("SET SESSION wait_timeout = %d", wholeSeconds(m.left()))); err != nil {
+			return err
+		}
+		if m.left() <= 0 {
+			return errTooLate
+		}
+	}
 	return m.exec(ctx, m.dialect.guard(m, statement))
 }
 
@@ -293,7 +307,7 @@ func (m *mysql) Close() {
 	case m.soured || m.broken != nil:
 		_ = conn.Close() // it only says goodbye; the server ends the session either way
 	default:
-		m.o.Warm.put(m.o.server(), conn, func() { _ = conn.Close() })
+		m.o.Warm.put(m.o.server(), conn, m.opened, func() { _ = conn.Close() })
 	}
 	m.conn, m.broken = nil, errors.New("the connection is closed")
 }

@@ -24,6 +24,8 @@ type dialect struct {
 	receiver, applier         string // columns of status
 	source, file, position    string
 	received                  string
+	appliedFile               string
+	appliedPosition           string
 	host, port                string
 	applierError, sourceError string
 }
@@ -42,6 +44,7 @@ var mariadb = dialect{
 	stop: "STOP SLAVE", start: "START SLAVE", forget: "RESET SLAVE ALL",
 	receiver: "Slave_IO_Running", applier: "Slave_SQL_Running",
 	source: "Master_Server_Id", file: "Master_Log_File", position: "Read_Master_Log_Pos", received: "Gtid_IO_Pos",
+	appliedFile: "Relay_Master_Log_File", appliedPosition: "Exec_Master_Log_Pos",
 	host: "Master_Host", port: "Master_Port",
 	applierError: "Last_SQL_Error", sourceError: "Last_IO_Error",
 }
@@ -60,6 +63,7 @@ var mysql8 = dialect{
 	stop: "STOP REPLICA", start: "START REPLICA", forget: "RESET REPLICA ALL",
 	receiver: "Replica_IO_Running", applier: "Replica_SQL_Running",
 	source: "Source_UUID", file: "Source_Log_File", position: "Read_Source_Log_Pos", received: "Retrieved_Gtid_Set",
+	appliedFile: "Relay_Source_Log_File", appliedPosition: "Exec_Source_Log_Pos",
 	host: "Source_Host", port: "Source_Port",
 	applierError: "Last_SQL_Error", sourceError: "Last_IO_Error",
 }
@@ -82,11 +86,16 @@ func (d *dialect) guard(m *mysql, statement string) string {
 	case d.mariadb:
 		return fmt.Sprintf("%sEXECUTE IMMEDIATE IF(UNIX_TIMESTAMP(SYSDATE(6)) < %s, %s, %s)", comment, m.late,
 			quoteSQL(statement), quoteSQL("SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = '"+lateSignal+"'"))
-	case strings.HasPrefix(statement, "SET GLOBAL "):
+	case d.guards(statement):
 		name, value, _ := strings.Cut(strings.TrimPrefix(statement, "SET GLOBAL "), " = ")
 		return fmt.Sprintf("%sSET GLOBAL %s = IF(UNIX_TIMESTAMP(SYSDATE(6)) < %s, %s, @@global.%s)", comment, name, m.late, value, name)
 	}
 	return comment + statement
+}
+
+// guards reports whether guard has the server compare its clock with the deadline.
+func (d *dialect) guards(statement string) bool {
+	return d.mariadb || strings.HasPrefix(statement, "SET GLOBAL ")
 }
 
 // quoteSQL makes a string literal, with sql_mode empty.

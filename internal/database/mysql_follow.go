@@ -97,12 +97,19 @@ func (m *mysql) drain(ctx context.Context, from *receiving) (string, error) {
 	return "", errors.New("the replica does not use GTIDs: set gtid_mode=ON and SOURCE_AUTO_POSITION=1")
 }
 
-// drainFile is for a MariaDB that follows by file and position.
+// drainFile is for a MariaDB that follows by file and position. The server waits for no position while its applier is off, as
+// it is when a promotion is tried again.
 func (m *mysql) drainFile(ctx context.Context) (string, error) {
 	for {
 		from, err := m.following(ctx)
 		if err != nil {
 			return "", err
+		}
+		if !from.applies() {
+			if !from.drained() {
+				return "", from.stuck()
+			}
+			return "applied up to " + from.file + ":" + from.position, nil
 		}
 		wait := min(slice, timeLeft(ctx)-reserve)
 		r, err := m.row(ctx, fmt.Sprintf("SELECT MASTER_POS_WAIT(%s, %s, %f) >= 0 AS done", quoteSQL(from.file), quoteSQL(from.position), max(0, wait).Seconds()))
@@ -111,8 +118,6 @@ func (m *mysql) drainFile(ctx context.Context) (string, error) {
 			return "", err
 		case r["done"] == "1":
 			return "applied up to " + from.file + ":" + from.position, nil
-		case !from.applies():
-			return "", from.stuck()
 		case wait <= 0:
 			return "", fmt.Errorf("not all that is received is applied: %s:%s", from.file, from.position)
 		}

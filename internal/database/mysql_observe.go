@@ -17,6 +17,9 @@ type receiving struct {
 	file              string // of the source's binary log
 	position          string
 	received          string // history, as a set of GTIDs
+	appliedFile       string // up to where it is applied, of the source's binary log
+	appliedPosition   string
+	delay             string // seconds that the applier waits on purpose
 	gtid              bool
 	applierError      string
 	sourceError       string
@@ -25,6 +28,11 @@ type receiving struct {
 
 func (r *receiving) streams() bool { return r != nil && r.receiver == "Yes" }
 func (r *receiving) applies() bool { return r.applier == "Yes" }
+
+// drained reports whether all that was received is applied, without GTIDs: the applier may be off.
+func (r *receiving) drained() bool {
+	return r.file != "" && r.appliedFile == r.file && r.appliedPosition == r.position
+}
 
 // replica asks a server whom it follows; nil: nobody.
 func (m *mysql) replica(ctx context.Context) (*receiving, error) {
@@ -47,6 +55,7 @@ func (d *dialect) receiving(r record) *receiving {
 	out := &receiving{
 		receiver: r[d.receiver], applier: r[d.applier], file: r[d.file], position: r[d.position],
 		received: strings.Join(strings.Fields(r[d.received]), ""), host: r[d.host], port: r[d.port],
+		appliedFile: r[d.appliedFile], appliedPosition: r[d.appliedPosition], delay: r["SQL_Delay"],
 		applierError: r[d.applierError], sourceError: r[d.sourceError],
 	}
 	out.gtid = d.mariadb && r["Using_Gtid"] != "No" || !d.mariadb && r["Auto_Position"] == "1"

@@ -85,8 +85,31 @@ func (m *mysql) rehearseSettings(ctx context.Context, writer bool) []failover.Fi
 	if seconds, err := strconv.Atoi(r["patience"]); !writer && err == nil && seconds > slowSeconds {
 		found = append(found, fault(false, "%s is %d: it holds up a failover for as long when the primary's host is lost; set it to 4", names["patience"], seconds))
 	}
+	if !writer {
+		from, err := m.replica(ctx)
+		if err != nil {
+			found = append(found, fault(false, "%v", err))
+		}
+		for _, text := range from.faults() {
+			found = append(found, fault(true, "%s", text))
+		}
+	}
 	if len(found) == 0 {
 		found = append(found, failover.Finding{Check: "settings", OK: true, Detail: "as the plan needs them"})
 	}
 	return found
+}
+
+// faults are what makes a replica one that cannot be promoted, or not in time.
+func (r *receiving) faults() (faults []string) {
+	if r == nil {
+		return nil
+	}
+	if !r.gtid {
+		faults = append(faults, "it follows without GTIDs: CHANGE MASTER TO MASTER_USE_GTID = slave_pos (MySQL: SOURCE_AUTO_POSITION = 1)")
+	}
+	if r.delay != "" && r.delay != "0" {
+		faults = append(faults, "catch-up would wait: it applies with a delay of "+r.delay+" s (MASTER_DELAY)")
+	}
+	return faults
 }

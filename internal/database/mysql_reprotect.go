@@ -155,7 +155,7 @@ func (m *mysql) followStatements(ctx context.Context, to failover.Database) ([]s
 	}
 	if !m.dialect.mariadb {
 		change := fmt.Sprintf("CHANGE REPLICATION SOURCE TO SOURCE_HOST = %s, SOURCE_PORT = %s, SOURCE_USER = %s, SOURCE_PASSWORD = %s, SOURCE_AUTO_POSITION = 1, GET_SOURCE_PUBLIC_KEY = 1, SOURCE_SSL = %d",
-			quoteSQL(host), port, quoteSQL(config.User), quoteSQL(secret), oneIf(encrypts(config.TLSConfig)))
+			quoteSQL(host), port, quoteSQL(config.User), quoteSQL(secret), encrypts(config.TLSConfig, to.CAFile))
 		return append(statements, change, m.dialect.start), nil
 	}
 	own, err := m.row(ctx, m.dialect.ends)
@@ -163,14 +163,14 @@ func (m *mysql) followStatements(ctx context.Context, to failover.Database) ([]s
 		return nil, err
 	}
 	change := fmt.Sprintf("CHANGE MASTER TO MASTER_HOST = %s, MASTER_PORT = %s, MASTER_USER = %s, MASTER_PASSWORD = %s, MASTER_USE_GTID = slave_pos, MASTER_CONNECT_RETRY = 1, MASTER_SSL = %d",
-		quoteSQL(host), port, quoteSQL(config.User), quoteSQL(secret), oneIf(encrypts(config.TLSConfig)))
+		quoteSQL(host), port, quoteSQL(config.User), quoteSQL(secret), encrypts(config.TLSConfig, to.CAFile))
 	return append(statements, "SET GLOBAL gtid_slave_pos = "+quoteSQL(own["history"]), change, m.dialect.start), nil
 }
 
-func encrypts(tls string) bool { return tls != "" && tls != "false" && tls != "preferred" }
-
-func oneIf(yes bool) int {
-	if yes {
+// encrypts is 1 if we would reach the new primary over TLS and nothing else, as its replica then does. A file of authorities
+// says so too.
+func encrypts(tls, caFile string) int {
+	if caFile != "" || tls != "" && tls != "false" && tls != "preferred" {
 		return 1
 	}
 	return 0

@@ -106,14 +106,16 @@ func TestMySQLRehearsal(t *testing.T) {
 			}
 		}
 	}
-	standby.Exec(t, "SET GLOBAL slave_net_timeout = 60", "REVOKE RELOAD, PROCESS ON *.* FROM watchover")
+	standby.Exec(t, "SET GLOBAL slave_net_timeout = 60", "REVOKE RELOAD, PROCESS ON *.* FROM watchover",
+		"STOP SLAVE", "CHANGE MASTER TO MASTER_USE_GTID = no, MASTER_DELAY = 7", "START SLAVE")
 	var told []string
 	for _, f := range mysqlOn(t, standby, plenty).Rehearse(t.Context(), false) {
 		if !f.OK {
 			told = append(told, f.Check+": "+f.Detail)
 		}
 	}
-	want := "settings: slave_net_timeout is 60: it holds up a failover for as long when the primary's host is lost; set it to 4 | privileges: lacks PROCESS, RELOAD on *.*"
+	want := "settings: slave_net_timeout is 60: it holds up a failover for as long when the primary's host is lost; set it to 4 | " +
+		"settings: it follows without GTIDs: CHANGE MASTER TO MASTER_USE_GTID = slave_pos (MySQL: SOURCE_AUTO_POSITION = 1) | settings: catch-up would wait: it applies with a delay of 7 s (MASTER_DELAY) | privileges: lacks PROCESS, RELOAD on *.*"
 	if got := strings.Join(told, " | "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}

@@ -455,3 +455,28 @@ func TestMySQLPromotionIsFinished(t *testing.T) {
 	}
 	done(t, "freeze", func() (string, error) { return back.Freeze(ctx) })
 }
+
+// By file and position the server waits for nothing while its applier is off: what is applied is compared then.
+func TestMySQLPromotionWithoutGTIDsIsFinished(t *testing.T) {
+	t.Parallel()
+	main, standby := dbtest.NewMariaDBPair(t)
+	ctx := t.Context()
+	standby.Exec(t, "STOP SLAVE", "CHANGE MASTER TO MASTER_USE_GTID = no", "START SLAVE")
+	dbtest.Until(t, "it receives", func() bool { return standby.Replica(t, "Slave_IO_Running") == "Yes" })
+	standby.Exec(t, "STOP SLAVE SQL_THREAD")
+	main.Exec(t, "INSERT INTO shop.orders VALUES (1)")
+	dbtest.Until(t, "it is received", func() bool {
+		return standby.Replica(t, "Read_Master_Log_Pos") != standby.Replica(t, "Exec_Master_Log_Pos")
+	})
+	db := mysqlOn(t, standby, plenty)
+	refused(t, "stop", "does not apply", func() (string, error) { return db.StopReplication(ctx) })
+	standby.Exec(t, "START SLAVE SQL_THREAD")
+	dbtest.Until(t, "it is applied", func() bool { return standby.Value(t, "SELECT COUNT(*) FROM shop.orders") == "1" })
+	done(t, "stop", func() (string, error) { return db.StopReplication(ctx) })
+	main.Kill()
+	standby.Exec(t, "STOP SLAVE") // as far as the other leader got
+	done(t, "promote", func() (string, error) { return db.Promote(ctx) })
+	if seen := observe(t, db); seen.Role != failover.RolePrimary || seen.Frozen {
+		t.Errorf("got %+v", seen)
+	}
+}

@@ -1,8 +1,13 @@
 package database
 
 import (
+	"context"
+	"database/sql/driver"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func TestMySQLDSN(t *testing.T) {
@@ -98,6 +103,48 @@ func TestMySQL8Words(t *testing.T) {
 	from := mysql8.receiving(row)
 	if !from.streams() || !from.applies() || !from.gtid || from.source != "server 3e11fa47-71ca-11e1-9e33-c80aa9429562" || from.received != "a:1-5,b:1-3" {
 		t.Errorf("got %+v", from)
+	}
+}
+
+// recorder is a connection that only notes what it is told.
+type recorder struct {
+	driver.Conn
+	told []string
+}
+
+func (r *recorder) ExecContext(_ context.Context, text string, _ []driver.NamedValue) (driver.Result, error) {
+	r.told = append(r.told, text)
+	return driver.ResultNoRows, nil
+}
+
+// What MySQL cannot compare with the deadline in the same statement is only stopped by the end of the idle session, which
+// counts from the last statement: the limit must be what is left now.
+func TestMySQL8LimitsTheSessionBeforeEachAct(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &recorder{}
+		m := &mysql{o: Options{Deadline: time.Now().Add(10 * time.Second)}, conn: r, dialect: &mysql8, late: "1000.5", token: 7}
+		<-time.After(6500 * time.Millisecond)
+		for _, s := range []string{"STOP REPLICA", "SET GLOBAL read_only = 0"} {
+			if err := m.act(t.Context(), s); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want := []string{"SET SESSION wait_timeout = 4", "/* watchover 7 */ STOP REPLICA",
+			"/* watchover 7 */ SET GLOBAL read_only = IF(UNIX_TIMESTAMP(SYSDATE(6)) < 1000.5, 0, @@global.read_only)"}
+		if !slices.Equal(r.told, want) {
+			t.Errorf("got %q", r.told)
+		}
+	})
+}
+
+func TestReplicationIsEncryptedAsWeAre(t *testing.T) {
+	for _, tc := range []struct {
+		tls, caFile string
+		want        int
+	}{{"", "", 0}, {"false", "", 0}, {"preferred", "", 0}, {"true", "", 1}, {"skip-verify", "", 1}, {"", "/etc/ca.pem", 1}, {"true", "/etc/ca.pem", 1}} {
+		if got := encrypts(tc.tls, tc.caFile); got != tc.want {
+			t.Errorf("tls %q, ca_file %q: %d", tc.tls, tc.caFile, got)
+		}
 	}
 }
 

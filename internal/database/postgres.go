@@ -18,7 +18,8 @@ type postgres struct {
 	o      Options
 	config *pgx.ConnConfig
 	conn   *pgx.Conn // nil: not used yet
-	broken error     // why there will be none any more
+	opened time.Time
+	broken error // why there will be none any more
 	token  uint64
 }
 
@@ -102,6 +103,7 @@ func (p *postgres) connect(ctx context.Context) (*pgx.Conn, error) {
 	config.MaxProtocolMessageBodyLen = maxMessage
 	config.DefaultQueryExecMode = pgx.QueryExecModeSimpleProtocol
 	config.StatementCacheCapacity, config.DescriptionCacheCapacity = 0, 0
+	p.opened = time.Now()
 	if p.conn, err = pgx.ConnectConfig(ctx, config); err != nil {
 		p.broken = plain(err)
 	}
@@ -116,11 +118,15 @@ func (p *postgres) server() string { return p.o.DSN + "\n" + p.o.PasswordFile + 
 
 // warm is a session that another attempt or look has left, if it answers.
 func (p *postgres) warm(ctx context.Context) *pgx.Conn {
+	ctx, cancel := context.WithTimeout(ctx, warmAnswer)
+	defer cancel()
 	for {
-		conn, ok := p.o.Warm.take(p.server()).(*pgx.Conn)
+		value, opened := p.o.Warm.take(p.server())
+		conn, ok := value.(*pgx.Conn)
 		if !ok {
 			return nil
 		}
+		p.opened = opened
 		if _, err := conn.Exec(ctx, p.limits("watchover")); err == nil {
 			return conn
 		}
@@ -303,7 +309,7 @@ func (p *postgres) Close() {
 	case conn.IsClosed() || conn.PgConn().TxStatus() != 'I':
 		end(conn)
 	default:
-		p.o.Warm.put(p.server(), conn, func() { end(conn) })
+		p.o.Warm.put(p.server(), conn, p.opened, func() { end(conn) })
 	}
 }
 

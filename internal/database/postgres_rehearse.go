@@ -57,36 +57,95 @@ func (p *postgres) rehearsePrivileges(ctx context.Context) failover.Finding {
 // that long (its default is 5 s).
 const slowRetry = 500 * time.Millisecond
 
+// settingsPostgres is what rehearseSettings looks at. A file that cannot be read keeps the server from taking up any setting,
+// ours too; a value that cannot be applied does not.
+const settingsPostgres = `SELECT (SELECT source FROM pg_settings WHERE name = 'default_transaction_read_only'),
+  (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_retrieve_retry_interval'),
+  (SELECT setting::bigint FROM pg_settings WHERE name = 'recovery_min_apply_delay'),
+  (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_receiver_timeout'),
+  CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END,
+  coalesce(current_setting('allow_alter_system', true), 'on') = 'off',
+  (SELECT coalesce(string_agg(concat(sourcefile, ':', sourceline, ' ', error), '; ' ORDER BY seqno), '') FROM pg_show_all_file_settings()
+    WHERE error <> 'setting could not be applied')`
+
+// settings is its answer; times are in milliseconds.
+type settings struct {
+	source                 string
+	retry, delay, patience int64
+	paused, unalterable    bool
+	unreadable             string
+}
+
 func (p *postgres) rehearseSettings(ctx context.Context, writer bool) failover.Finding {
-	var source string
-	var retry, delay int64 // milliseconds
+	var s settings
 	who, err := p.exempt(ctx)
 	if err == nil {
-		err = p.ask(ctx, `SELECT (SELECT source FROM pg_settings WHERE name = 'default_transaction_read_only'),
-			(SELECT setting::bigint FROM pg_settings WHERE name = 'wal_retrieve_retry_interval'),
-			(SELECT setting::bigint FROM pg_settings WHERE name = 'recovery_min_apply_delay')`, &source, &retry, &delay)
+		err = p.ask(ctx, settingsPostgres, &s.source, &s.retry, &s.delay, &s.patience, &s.paused, &s.unalterable, &s.unreadable)
 	}
-	var faults, notes []string
+	if err != nil {
+		return finding(checkSettings, "", nil, err)
+	}
+	faults, notes := s.faults(), []string(nil)
+	if freeze := freezeFaults(who, s.source); writer {
+		faults = append(faults, freeze...)
+	} else { // of a failover's target, which is not to be frozen
+		notes = freeze
+		faults = append(append(faults, s.standbyFaults()...), p.sourceFaults(ctx)...)
+	}
+	if wait := time.Duration(s.retry) * time.Millisecond; !writer && wait > slowRetry {
+		notes = append(notes, fmt.Sprintf("wal_retrieve_retry_interval is %s: a promotion may wait that long; 100ms is better", wait))
+	}
+	return finding(checkSettings, orNone(strings.Join(notes, "; ")), faults, nil)
+}
+
+// freezeFaults would make a freeze fail.
+func freezeFaults(who, source string) (faults []string) {
 	if who != "" {
 		faults = append(faults, fmt.Sprintf("a freeze would not hold: %s has a default_transaction_read_only of its own; ALTER ... RESET it", who))
 	}
 	if source == "command line" {
 		faults = append(faults, "a freeze would not take: default_transaction_read_only is on the server's command line")
 	}
-	if delay > 0 && !writer {
-		faults = append(faults, fmt.Sprintf("catch-up would wait: recovery_min_apply_delay is %d ms", delay))
+	return faults
+}
+
+// faults would make every step fail that changes a setting.
+func (s *settings) faults() (faults []string) {
+	if s.unreadable != "" {
+		faults = append(faults, "no setting would be taken up, for its files have errors: "+cutText(s.unreadable, maxFileErrors))
 	}
-	if err == nil && !writer {
-		if f, unusable := p.following(ctx); unusable != nil && isURL(f.bare()) {
-			faults = append(faults, unusable.Error())
-		} else if unusable == nil && f.ours() {
-			faults = append(faults, "its replication was stopped by an earlier switchover and is not resumed: take what begins with application_name=watchover_stop_ off primary_conninfo")
-		}
+	if s.unalterable {
+		faults = append(faults, "no setting could be changed: allow_alter_system is off")
 	}
-	if wait := time.Duration(retry) * time.Millisecond; !writer && wait > slowRetry {
-		notes = append(notes, fmt.Sprintf("wal_retrieve_retry_interval is %s: a promotion may wait that long; 100ms is better", wait))
+	return faults
+}
+
+// maxFileErrors is how much is told of errors in configuration files, in bytes.
+const maxFileErrors = 500
+
+func (s *settings) standbyFaults() (faults []string) {
+	if s.delay > 0 {
+		faults = append(faults, fmt.Sprintf("catch-up would wait: recovery_min_apply_delay is %d ms", s.delay))
 	}
-	return finding(checkSettings, orNone(strings.Join(notes, "; ")), faults, err)
+	if s.paused {
+		faults = append(faults, "catch-up would wait: replay is paused; SELECT pg_wal_replay_resume()")
+	}
+	if s.patience == 0 {
+		faults = append(faults, "nobody can tell whether it still receives: wal_receiver_timeout is 0; set it to 10s")
+	}
+	return faults
+}
+
+// sourceFaults are about whom a standby follows.
+func (p *postgres) sourceFaults(ctx context.Context) []string {
+	f, unusable := p.following(ctx)
+	switch {
+	case unusable != nil && isURL(f.bare()):
+		return []string{unusable.Error()}
+	case unusable == nil && f.ours():
+		return []string{"its replication was stopped by an earlier switchover and is not resumed: take what begins with application_name=watchover_stop_ off primary_conninfo"}
+	}
+	return nil
 }
 
 func orNone(notes string) string {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -26,8 +27,9 @@ type redis struct {
 	to     redisTarget
 	conn   *redisConn // nil: not used yet
 	broken error      // why there will be none any more
-	soured bool       // something went wrong with it: nobody is to use it after this
-	late   int64      // the server's clock at the deadline, in milliseconds since 1970; 0: a mere look
+	opened time.Time
+	soured bool  // something went wrong with it: nobody is to use it after this
+	late   int64 // the server's clock at the deadline, in milliseconds since 1970; 0: a mere look
 	token  uint64
 }
 
@@ -106,20 +108,33 @@ func (r *redis) open(ctx context.Context) error {
 const clientName = "watchover"
 
 func (r *redis) connect(ctx context.Context) (err error) {
-	for {
-		var ok bool
-		if r.conn, ok = r.o.Warm.take(r.o.server()).(*redisConn); !ok {
-			break
-		}
-		if r.begin(ctx) == nil {
-			return nil
-		}
-		r.conn.close()
+	if r.warm(ctx) {
+		return nil
 	}
+	r.opened = time.Now()
 	if r.conn, err = r.dial(ctx); err != nil {
 		return err
 	}
 	return r.begin(ctx)
+}
+
+// warm takes a session that another attempt or look has left, if it answers.
+func (r *redis) warm(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, warmAnswer)
+	defer cancel()
+	for {
+		value, opened := r.o.Warm.take(r.o.server())
+		conn, ok := value.(*redisConn)
+		if !ok {
+			return false
+		}
+		r.conn, r.opened = conn, opened
+		if r.begin(ctx) == nil {
+			return true
+		}
+		conn.close()
+		r.conn = nil
+	}
 }
 
 // begin names the session and asks for the server's clock.
@@ -163,13 +178,23 @@ func (r *redis) dial(ctx context.Context) (*redisConn, error) {
 	}
 	replies, err := conn.ask(ctx, login)
 	if err == nil && replies[0].err != nil {
-		err = replies[0].err
+		err = withoutSecret(replies[0].err)
 	}
 	if err != nil {
 		conn.close()
 		return nil, fmt.Errorf("cannot log in: %w", err)
 	}
 	return conn, nil
+}
+
+// withoutSecret keeps the code alone of an answer to AUTH that is none of the well-known ones: a server that does not know the
+// command, since somebody has renamed it, repeats its words.
+func withoutSecret(err error) error {
+	if saidRedis(err, "WRONGPASS ", "NOAUTH ", "NOPERM ", "LOADING ", tooManyRedis) {
+		return err
+	}
+	code, _, _ := strings.Cut(err.Error(), " ")
+	return &redisError{text: code + " (what follows is not shown: it may repeat the password)"}
 }
 
 func (r *redis) left() time.Duration { return time.Until(r.o.Deadline) }
@@ -210,7 +235,7 @@ func (r *redis) Close() {
 	case r.soured || r.broken != nil || conn.broken != nil:
 		conn.close()
 	default:
-		r.o.Warm.put(r.o.server(), conn, conn.close)
+		r.o.Warm.put(r.o.server(), conn, r.opened, conn.close)
 	}
 	r.conn, r.broken = nil, errors.New("the connection is closed")
 }

@@ -85,8 +85,10 @@ func (c *redisConn) ask(ctx context.Context, commands ...[]string) ([]reply, err
 		return nil, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.net.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
 	replies, err := c.exchange(commands)
+	if !stop() { // its end comes just now, or may still come while something later is asked
+		c.broken = errors.New("the connection is lost")
+	}
 	if err != nil {
 		c.broken = errors.New("the connection is lost")
 		if ctx.Err() != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -109,8 +110,8 @@ func (r *redis) ResumeReplication(ctx context.Context, found string) (string, er
 }
 
 // Promote makes a replica the primary of a history of its own, lifts a freeze of ours, and sees whether it takes a write.
-// Then it has the configuration file written, as Sentinel does: a server that starts again as a replica, from an old
-// line in that file, would take over the old primary's data in place of its own.
+// With the same breath it has the configuration file written, as Sentinel does: a server that starts again as a replica, from
+// an old line in that file, would take over the old primary's data in place of its own.
 func (r *redis) Promote(ctx context.Context) (string, error) {
 	s, err := r.state(ctx)
 	if err != nil {
@@ -126,10 +127,9 @@ func (r *redis) Promote(ctx context.Context) (string, error) {
 	if !s.primary {
 		set = append(set, []string{"REPLICAOF", "NO", "ONE"})
 	}
-	if len(set) > 0 {
-		if err := r.act(ctx, s, set...); err != nil {
-			return "", err
-		}
+	wrote, err := r.andRewrite(ctx, s, set)
+	if err != nil {
+		return "", err
 	}
 	if s, err = r.state(ctx); err != nil || !s.primary {
 		return "", orElse(err, "the server says that it is a replica after it was promoted")
@@ -137,12 +137,41 @@ func (r *redis) Promote(ctx context.Context) (string, error) {
 	if _, err := r.ask(ctx, []string{"SET", "watchover:promoted", strconv.FormatUint(r.token, 10), "PX", "1000"}); err != nil {
 		return "", fmt.Errorf("it is the primary, but takes no writes: %w", err)
 	}
-	return fmt.Sprintf("primary of history %s from %d on; %s", s.history, s.offset, r.rewrite(ctx)), nil
+	return fmt.Sprintf("primary of history %s from %d on; %s", s.history, s.offset, wrote), nil
 }
 
-// rewrite is not needed for the promotion: a server without a file, or whose file cannot be written, does not fail it.
+var rewrite = []string{"CONFIG", "REWRITE"}
+
+// andRewrite does commands and has the configuration file written in the same transaction: a watcher that dies after it has
+// promoted leaves no old file behind. A file that cannot be written does not fail what is done.
+func (r *redis) andRewrite(ctx context.Context, s *redisState, commands [][]string) (wrote string, err error) {
+	if len(commands) == 0 {
+		return r.rewrite(ctx), nil
+	}
+	done, err := r.actEach(ctx, s, append(slices.Clone(commands), rewrite))
+	if saidRedis(err, "NOPERM", "ERR unknown") { // perhaps of the file alone: then nothing was done for its sake
+		if err := r.act(ctx, s, commands...); err != nil {
+			return "", err
+		}
+		return r.rewrite(ctx), nil
+	}
+	if err == nil {
+		err = firstError(done[:len(commands)])
+	}
+	if err != nil {
+		return "", err
+	}
+	return written(done[len(commands)]), nil
+}
+
+// rewrite writes the file alone.
 func (r *redis) rewrite(ctx context.Context) string {
-	if _, err := r.ask(ctx, []string{"CONFIG", "REWRITE"}); err != nil {
+	_, err := r.ask(ctx, rewrite)
+	return written(err)
+}
+
+func written(err error) string {
+	if err != nil {
 		return "its configuration file could not be written, remove replicaof from it: " + err.Error()
 	}
 	return "its configuration file is written"

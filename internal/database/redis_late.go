@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 )
 
@@ -13,25 +14,49 @@ import (
 // deadline is made and watched: once it has expired, the server refuses the transaction. A frozen primary or a replica takes
 // no key, so it is opened and closed again in the same transaction as the key is touched; nobody else's command comes between.
 // The key is written into no log: a frozen primary's ends where its replica has caught up.
-func (r *redis) act(ctx context.Context, s *redisState, commands ...[]string) (err error) {
-	defer func() { r.soured = r.soured || err != nil }() // a key may still be watched
-	switch {
-	case r.token == 0:
-		return errNotBegun
-	case r.late == 0 || r.left() <= 0:
-		return errTooLate
-	}
-	if err := r.open(ctx); err != nil {
-		return err
-	}
-	made, err := r.watchClock(ctx, s)
+func (r *redis) act(ctx context.Context, s *redisState, commands ...[]string) error {
+	done, err := r.actEach(ctx, s, commands)
 	if err != nil {
 		return err
 	}
-	if made {
-		commands = append(r.inGap(s, "EVAL", dropKey, "1", r.clockKey()), commands...)
+	return firstError(done)
+}
+
+// actEach is act for who tells apart what failed: the error is about all of the commands, none of which was done.
+func (r *redis) actEach(ctx context.Context, s *redisState, commands [][]string) (done []error, err error) {
+	defer func() { r.soured = r.soured || errors.Join(err, firstError(done)) != nil }() // a key may still be watched
+	switch {
+	case r.token == 0:
+		return nil, errNotBegun
+	case r.late == 0 || r.left() <= 0:
+		return nil, errTooLate
 	}
-	return r.transaction(ctx, commands)
+	if err := r.open(ctx); err != nil {
+		return nil, err
+	}
+	made, err := r.watchClock(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	var before [][]string
+	if made {
+		before = r.inGap(s, "EVAL", dropKey, "1", r.clockKey())
+	}
+	done, err = r.transaction(ctx, append(before, commands...))
+	if err == nil {
+		err = firstError(done[:len(before)])
+		done = done[len(before):]
+	}
+	return done, err
+}
+
+func firstError(done []error) error {
+	for _, err := range done {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (r *redis) clockKey() string { return "watchover:" + strconv.FormatUint(r.token, 10) }
@@ -59,58 +84,88 @@ return 1`
 	dropKey = unlogged + "return redis.call('DEL', KEYS[1])"
 )
 
-// watchClock makes the key and watches it. made is false where there is none: a full memory or disk takes no key, and then
-// this watcher's own clock has to do.
+// watchClock makes the key and watches it. made is false where there is none: a full memory or disk takes no key, nor does a
+// replica with replica-serve-stale-data off whose primary is lost, and then this watcher's own clock has to do.
 func (r *redis) watchClock(ctx context.Context, s *redisState) (made bool, err error) {
 	key := r.clockKey()
 	steps := r.inGap(s, "EVAL", keyUntil, "1", key, strconv.FormatInt(r.late, 10))
-	commands := append([][]string{{"MULTI"}}, steps...)
-	commands = append(commands, []string{"EXEC"}, []string{"WATCH", key}, []string{"EXISTS", key})
+	if err := r.multi(ctx); err != nil {
+		return false, err
+	}
+	commands := append(slices.Clone(steps), []string{"EXEC"}, []string{"WATCH", key}, []string{"EXISTS", key})
 	replies, err := r.conn.ask(ctx, commands...)
 	if err != nil {
 		return false, err
 	}
-	end := len(steps) + 2
+	end := len(steps) + 1
 	done, err := results(replies[:end], len(steps))
+	if saidRedis(err, noStaleData) { // already when it was queued: nothing was done
+		return false, nil
+	}
 	if err != nil {
 		return false, err
 	}
 	watched, there := replies[end], replies[end+1]
-	if err := errors.Join(done[0].err, done[2].err, watched.err, there.err); err != nil {
+	switch err := errors.Join(done[0].err, done[2].err, watched.err); {
+	case err != nil:
 		return false, fmt.Errorf("cannot watch the clock: %w", err)
-	}
-	switch {
-	case done[1].err != nil:
+	case done[1].err != nil || saidRedis(there.err, noStaleData):
 		return false, nil
+	case there.err != nil:
+		return false, fmt.Errorf("cannot watch the clock: %w", there.err)
 	case done[1].text != "1" || there.text != "1":
 		return false, errTooLate
 	}
 	return true, nil
 }
 
-// transaction does commands together.
-func (r *redis) transaction(ctx context.Context, commands [][]string) error {
-	if r.left() <= 0 {
-		return errTooLate
-	}
-	all := append(append([][]string{{"MULTI"}}, commands...), []string{"EXEC"})
-	replies, err := r.conn.ask(ctx, all...)
-	if err != nil {
+// noStaleData begins the answers of a replica that has lost its primary and does not show what it has.
+const noStaleData = "MASTERDOWN"
+
+// errNoTransaction is what a server said that begins none, if the user may not or the command was renamed.
+var errNoTransaction = errors.New("cannot begin a transaction")
+
+// multi begins a transaction. It goes alone: if the server refused it, whatever went along would be done one by one, at once
+// and for real.
+func (r *redis) multi(ctx context.Context) error {
+	replies, err := r.conn.ask(ctx, []string{"MULTI"})
+	switch {
+	case err != nil:
 		return err
-	}
-	if replies[len(replies)-1].null {
-		return errTooLate // the watched key is gone
-	}
-	done, err := results(replies, len(commands))
-	if err != nil {
-		return err
-	}
-	for i, answer := range done {
-		if answer.err != nil {
-			return fmt.Errorf("%s: %w", commands[i][0], answer.err)
-		}
+	case replies[0].err != nil:
+		return fmt.Errorf("%w: MULTI: %w", errNoTransaction, replies[0].err)
+	case replies[0].text != "OK":
+		return fmt.Errorf("%w: MULTI was answered with %q", errNoTransaction, cutText(replies[0].text, 20))
 	}
 	return nil
+}
+
+// transaction does commands together, and tells what went wrong with each; an error if it was refused as a whole.
+func (r *redis) transaction(ctx context.Context, commands [][]string) ([]error, error) {
+	if err := r.multi(ctx); err != nil {
+		return nil, err
+	}
+	if r.left() <= 0 {
+		return nil, errTooLate
+	}
+	replies, err := r.conn.ask(ctx, append(slices.Clone(commands), []string{"EXEC"})...)
+	if err != nil {
+		return nil, err
+	}
+	if replies[len(replies)-1].null {
+		return nil, errTooLate // the watched key is gone
+	}
+	answers, err := results(replies, len(commands))
+	if err != nil {
+		return nil, err
+	}
+	done := make([]error, len(answers))
+	for i, answer := range answers {
+		if answer.err != nil {
+			done[i] = fmt.Errorf("%s: %w", commands[i][0], answer.err)
+		}
+	}
+	return done, nil
 }
 
 // results are what the commands of a transaction came to; an error if it was refused as a whole.

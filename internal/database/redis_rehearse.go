@@ -2,7 +2,9 @@ package database
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,8 +14,8 @@ import (
 // plan is one command of each kind that the plan needs. They are queued in a transaction that is given up: the server tells
 // at once which of them the user may not give, and does none.
 var plan = [][]string{
-	{"CONFIG", "SET", "min-replicas-to-write", "0"}, {"CONFIG", "REWRITE"}, {"CLIENT", "LIST"}, {"CLIENT", "KILL", "ID", "0"},
-	{"REPLICAOF", "NO", "ONE"}, {"EVAL", "return 1", "1", "watchover:0"}, {"SET", "watchover:0", "0"}, {"EXISTS", "watchover:0"}, {"WATCH", "watchover:0"},
+	{"TIME"}, {"CONFIG", "GET", "min-replicas-*"}, {"CONFIG", "SET", "min-replicas-to-write", "0"}, {"CONFIG", "REWRITE"}, {"CLIENT", "LIST"}, {"CLIENT", "KILL", "ID", "0"},
+	{"REPLICAOF", "NO", "ONE"}, {"EVAL", "return 1", "1", "watchover:0"}, {"SET", "watchover:0", "0"}, {"DEL", "watchover:0"}, {"EXISTS", "watchover:0"}, {"WATCH", "watchover:0"},
 }
 
 // Rehearse looks at privileges and settings.
@@ -25,9 +27,16 @@ func (r *redis) Rehearse(ctx context.Context, writer bool) []failover.Finding {
 	return append(r.rehearseSettings(ctx, s, writer), r.rehearsePrivileges(ctx))
 }
 
+// rehearsePrivileges gives the plan only to a server that has said that it queues: one that refuses MULTI would do it for real.
+// The session is not kept, so that nothing of the plan is left in it, whatever DISCARD came to.
 func (r *redis) rehearsePrivileges(ctx context.Context) failover.Finding {
 	f := failover.Finding{Check: "privileges"}
-	commands := append(append([][]string{{"MULTI"}}, plan...), []string{"DISCARD"})
+	r.soured = true
+	if err := r.multi(ctx); err != nil {
+		f.Detail, f.Certain = err.Error(), errors.Is(err, errNoTransaction)
+		return f
+	}
+	commands := append(slices.Clone(plan), []string{"DISCARD"})
 	replies, err := r.conn.ask(ctx, commands...)
 	if err != nil {
 		f.Detail = err.Error()
@@ -35,7 +44,7 @@ func (r *redis) rehearsePrivileges(ctx context.Context) failover.Finding {
 	}
 	var lacks []string
 	for i, answer := range replies {
-		if saidRedis(answer.err, "NOPERM") {
+		if saidRedis(answer.err, "NOPERM", "ERR unknown") { // unknown: somebody has renamed it
 			lacks = append(lacks, strings.Join(commands[i][:min(2, len(commands[i]))], " "))
 		}
 	}

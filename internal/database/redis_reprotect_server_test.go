@@ -89,15 +89,64 @@ func TestRedisRehearsal(t *testing.T) {
 		t.Errorf("the rehearsal made it a %s", is)
 	}
 	standby.Do(t, "CONFIG", "SET", "min-replicas-to-write", "2")
-	standby.Do(t, "ACL", "SETUSER", "watchover", "-replicaof", "-watch")
+	standby.Do(t, "ACL", "SETUSER", "watchover", "-replicaof", "-watch", "-del")
 	var told []string
 	for _, f := range redisOn(t, standby, plenty).Rehearse(t.Context(), false) {
 		if !f.OK && f.Certain {
 			told = append(told, f.Check+": "+f.Detail)
 		}
 	}
-	want := "settings: min-replicas-to-write is 2: as a primary with 0 replicas it would take no writes | privileges: may not REPLICAOF NO, WATCH watchover:0"
+	want := "settings: min-replicas-to-write is 2: as a primary with 0 replicas it would take no writes | privileges: may not REPLICAOF NO, DEL watchover:0, WATCH watchover:0"
 	if got := strings.Join(told, " | "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
+	}
+}
+
+// Without MULTI each command of the plan would be done for real, REPLICAOF NO ONE among them.
+func TestRedisWithoutTransactionsIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	_, standby := dbtest.NewRedisPair(t)
+	standby.Do(t, "ACL", "SETUSER", "watchover", "-multi")
+	before := settingsOf(t, standby)
+	db := redisOn(t, standby, plenty)
+	found := db.rehearsePrivilegesOf(t)
+	if found.OK || !found.Certain || !strings.HasPrefix(found.Detail, "cannot begin a transaction: MULTI: NOPERM") || !db.soured {
+		t.Errorf("%+v, soured %t", found, db.soured)
+	}
+	for what, act := range map[string]func() (string, error){
+		"stop":    func() (string, error) { return redisOn(t, standby, plenty).StopReplication(t.Context()) },
+		"promote": func() (string, error) { return redisOn(t, standby, plenty).Promote(t.Context()) },
+		"freeze":  func() (string, error) { return redisOn(t, standby, plenty).Freeze(t.Context()) },
+	} {
+		refused(t, what, "cannot begin a transaction", act)
+	}
+	if is := standby.Info(t, "role") + " " + standby.Info(t, "master_link_status"); is != "slave up" {
+		t.Errorf("it is %s", is)
+	}
+	if after := settingsOf(t, standby); after != before {
+		t.Errorf("settings were %s\nand are %s", before, after)
+	}
+	if n := standby.Do(t, "DBSIZE"); n != "0" {
+		t.Errorf("%s keys", n)
+	}
+}
+
+// rehearsePrivilegesOf is the last thing that a rehearsal finds.
+func (r *redis) rehearsePrivilegesOf(t *testing.T) failover.Finding {
+	t.Helper()
+	found := r.Rehearse(t.Context(), false)
+	return found[len(found)-1]
+}
+
+func TestRedisRehearsalNamesRenamedCommands(t *testing.T) {
+	t.Parallel()
+	s := dbtest.NewRedis(t, "rename-command CONFIG \"\"", "rename-command REPLICAOF \"\"")
+	db := redisOn(t, s, plenty)
+	if err := db.open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f := db.rehearsePrivileges(t.Context())
+	if f.OK || !f.Certain || f.Detail != "may not CONFIG GET, CONFIG SET, CONFIG REWRITE, REPLICAOF NO" {
+		t.Errorf("%+v", f)
 	}
 }

@@ -4,7 +4,9 @@ package database
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -283,7 +285,7 @@ func TestRedisRefusesLateHands(t *testing.T) {
 			micros, _ := strconv.ParseInt(now[1], 10, 64)
 			return seconds*1000+micros/1000 > db.late
 		})
-		if err := db.transaction(ctx, [][]string{{"CONFIG", "SET", "min-replicas-to-write", "7"}}); err != errTooLate {
+		if _, err := db.transaction(ctx, [][]string{{"CONFIG", "SET", "min-replicas-to-write", "7"}}); err != errTooLate {
 			t.Errorf("%s: late by the server's clock: %v", name, err)
 		}
 		if err := db.act(ctx, s, []string{"CONFIG", "SET", "min-replicas-to-write", "7"}); err != errTooLate {
@@ -337,6 +339,16 @@ func TestRedisWrongPassword(t *testing.T) {
 	s.Do(t, "ACL", "SETUSER", "watchover", "resetpass", ">another")
 	err := pingRedis(t.Context(), Options{DSN: s.DSN(), PasswordFile: s.PasswordFile(t)})
 	if err == nil || !strings.Contains(err.Error(), "WRONGPASS") || strings.Contains(err.Error(), "us all") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A server that does not know AUTH repeats what it was given.
+func TestRedisKeepsThePasswordOutOfErrors(t *testing.T) {
+	t.Parallel()
+	s := dbtest.NewRedis(t, `rename-command AUTH ""`)
+	err := pingRedis(t.Context(), Options{DSN: s.DSN(), PasswordFile: s.PasswordFile(t)})
+	if err == nil || err.Error() != "cannot log in: ERR (what follows is not shown: it may repeat the password)" {
 		t.Errorf("got %v", err)
 	}
 }
@@ -425,5 +437,68 @@ func TestRedisActsWithFullMemory(t *testing.T) {
 	done(t, "stop", func() (string, error) { return db.StopReplication(t.Context()) })
 	if is := standby.Info(t, "master_port"); is != "0" {
 		t.Errorf("it follows port %s", is)
+	}
+}
+
+// The configuration file is written with the promotion itself, and one that cannot be written does not fail it.
+func TestRedisPromotionWritesItsFile(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name, want string
+		rules      []string
+		spoil      func(*dbtest.Redis) error
+	}{
+		{"well", "its configuration file is written", nil, nil},
+		{"may not", "could not be written, remove replicaof from it: CONFIG: NOPERM", []string{"-config|rewrite"}, nil},
+		{"no file", "could not be written, remove replicaof from it: CONFIG: ERR", nil, func(s *dbtest.Redis) error {
+			file := s.Dir + "/redis.conf"
+			return errors.Join(os.Remove(file), os.Mkdir(file, 0o700))
+		}},
+	} {
+		_, standby := dbtest.NewRedisPair(t)
+		if tc.rules != nil {
+			standby.Do(t, append([]string{"ACL", "SETUSER", "watchover"}, tc.rules...)...)
+		}
+		if tc.spoil != nil {
+			if err := tc.spoil(standby); err != nil {
+				t.Fatal(err)
+			}
+		}
+		db := redisOn(t, standby, plenty)
+		s, err := db.state(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		wrote, err := db.andRewrite(t.Context(), s, [][]string{{"REPLICAOF", "NO", "ONE"}})
+		if err != nil || !strings.Contains(wrote, tc.want) {
+			t.Errorf("%s: %q, %v", tc.name, wrote, err)
+		}
+		if role := standby.Info(t, "role"); role != "master" {
+			t.Errorf("%s: it is a %s", tc.name, role)
+		}
+		done(t, tc.name+": promote", func() (string, error) { return redisOn(t, standby, plenty).Promote(t.Context()) })
+	}
+}
+
+// A replica without replica-serve-stale-data takes no key either once its primary is gone.
+func TestRedisActsWithoutStaleData(t *testing.T) {
+	t.Parallel()
+	main, standby := dbtest.NewRedisPair(t, "replica-serve-stale-data no")
+	main.Kill()
+	dbtest.Until(t, "the link is down", func() bool { return standby.Info(t, "master_link_status") == "down" })
+	if seen := observe(t, redisOn(t, standby, plenty)); seen.Role != failover.RoleReplica || seen.Streaming || seen.Position == nil {
+		t.Errorf("%+v", seen)
+	}
+	db := redisOn(t, standby, plenty)
+	found, err := db.Found(t.Context(), failover.StepStopReplication)
+	if err != nil {
+		t.Fatal(err)
+	}
+	done(t, "stop", func() (string, error) { return db.StopReplication(t.Context()) })
+	done(t, "resume", func() (string, error) { return db.ResumeReplication(t.Context(), found) })
+	done(t, "stop", func() (string, error) { return db.StopReplication(t.Context()) })
+	done(t, "promote", func() (string, error) { return db.Promote(t.Context()) })
+	if db.soured {
+		t.Error("the session counts as broken")
 	}
 }

@@ -2,6 +2,10 @@ package database
 
 import (
 	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
 	"strings"
 	"testing"
 )
@@ -50,6 +54,40 @@ func TestRedisAnswers(t *testing.T) {
 		if got, err := answered(text); err == nil {
 			t.Errorf("%.40q was read as %+v", text, got)
 		}
+	}
+}
+
+// endsWithAnswer ends the question when the answer comes.
+type endsWithAnswer struct {
+	net.Conn
+	end context.CancelFunc
+}
+
+func (c endsWithAnswer) Read(into []byte) (int, error) {
+	n, err := c.Conn.Read(into)
+	c.end()
+	return n, err
+}
+
+// What cuts a question off may come just as its answer does: then it must not hit the next one.
+func TestRedisQuestionThatEndsWithItsAnswer(t *testing.T) {
+	ours, theirs := net.Pipe()
+	defer func() { _ = ours.Close() }()
+	answered := make(chan error)
+	go func() {
+		_, err := io.ReadFull(theirs, make([]byte, len("*1\r\n$4\r\nPING\r\n")))
+		_, errWrite := theirs.Write([]byte("+PONG\r\n"))
+		answered <- errors.Join(err, errWrite)
+	}()
+	ctx, cancel := context.WithCancel(t.Context())
+	conn := endsWithAnswer{Conn: ours, end: cancel}
+	c := &redisConn{net: conn, reader: bufio.NewReader(conn)}
+	replies, err := c.ask(ctx, []string{"PING"})
+	if err != nil || replies[0].text != "PONG" || c.broken == nil {
+		t.Errorf("%v, %v, broken: %v", replies, err, c.broken)
+	}
+	if err := <-answered; err != nil {
+		t.Error(err)
 	}
 }
 

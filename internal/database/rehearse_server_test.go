@@ -3,7 +3,9 @@
 package database
 
 import (
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 
@@ -43,6 +45,22 @@ func TestRehearsePostgres(t *testing.T) {
 		!strings.Contains(got, "settings false true a freeze would not hold: role app has") {
 		t.Errorf("got %s", got)
 	}
+	dbtest.Until(t, "the standby tells of the role, which is no fault of a target", func() bool {
+		return strings.Contains(findings(t, hands(t, replica), false), "settings true false a freeze would not hold: role app has")
+	})
+	replica.Exec(t, "ALTER SYSTEM SET wal_receiver_timeout = 0", "SELECT pg_reload_conf()", "SELECT pg_wal_replay_pause()")
+	dbtest.Until(t, "the faults of a standby", func() bool {
+		return strings.Contains(findings(t, hands(t, replica), false), "settings false true catch-up would wait: replay is paused; SELECT pg_wal_replay_resume(); nobody can tell whether it still receives: wal_receiver_timeout is 0; set it to 10s")
+	})
+	replica.Exec(t, "SELECT pg_wal_replay_resume()")
+	primary.Exec(t, "ALTER SYSTEM SET max_connections = 51") // cannot be applied without a restart, and does not matter
+	if err := spoil(primary.Dir + "/postgresql.conf"); err != nil {
+		t.Fatal(err)
+	}
+	if got := findings(t, hands(t, primary), true); !strings.Contains(got, "settings false true no setting would be taken up, for its files have errors: ") ||
+		!strings.Contains(got, "syntax error; a freeze would not hold") || strings.Contains(got, "applied") {
+		t.Errorf("got %s", got)
+	}
 	primary.Exec(t, "ALTER ROLE watchover PASSWORD 'another'")
 	if got := findings(t, hands(t, primary), true); !strings.HasPrefix(got, "privileges false true fatal: password authentication failed") || strings.Contains(got, "\n") {
 		t.Errorf("got %s", got)
@@ -51,4 +69,14 @@ func TestRehearsePostgres(t *testing.T) {
 	if got := findings(t, hands(t, primary), true); !strings.HasPrefix(got, "privileges false false ") {
 		t.Errorf("a server that does not answer: %s", got)
 	}
+}
+
+// spoil appends what is no setting.
+func spoil(file string) error {
+	f, err := os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("\nno setting at all\n")
+	return errors.Join(err, f.Close())
 }

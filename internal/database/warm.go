@@ -9,6 +9,7 @@ import (
 // Warm keeps sessions for a while after they were used. To connect, prove oneself and fill a new session's caches takes longer
 // than most acts, and clients wait meanwhile; so whoever asks next takes the session of who asked last, if that still answers.
 // It is taken by one at a time, and only before its first use: within an attempt a session that is lost is not replaced.
+// None grows old: a password or certificate that is no longer right, or a name that leads elsewhere now, is noticed soon.
 type Warm struct {
 	mu     sync.Mutex // guards what follows
 	closed bool
@@ -17,25 +18,30 @@ type Warm struct {
 
 const (
 	warmFor  = 15 * time.Second // longer than most rhythms of looks
+	warmAge  = time.Minute      // after it was opened
 	warmMost = 64               // sessions, of all servers together
 	warmEach = 3                // of one server
 )
+
+// warmAnswer is how long a kept session is waited for before it is given up: time must be left to connect anew.
+var warmAnswer = 300 * time.Millisecond
 
 // keptSession is one that nobody uses now.
 type keptSession struct {
 	server string
 	since  time.Time
+	opened time.Time
 	value  any
 	end    func()
 }
 
-// put keeps a session, or ends it if there are enough. A nil Warm keeps none.
-func (w *Warm) put(server string, value any, end func()) {
-	if w == nil {
+// put keeps a session, or ends it if it is old or there are enough. A nil Warm keeps none.
+func (w *Warm) put(server string, value any, opened time.Time, end func()) {
+	if w == nil || time.Since(opened) > warmAge {
 		end()
 		return
 	}
-	for _, s := range w.add(&keptSession{server: server, since: time.Now(), value: value, end: end}) {
+	for _, s := range w.add(&keptSession{server: server, since: time.Now(), opened: opened, value: value, end: end}) {
 		s.end()
 	}
 }
@@ -64,20 +70,20 @@ func (w *Warm) add(s *keptSession) (ended []*keptSession) {
 	return ended
 }
 
-// take gives out the session of a server that was used last; nil if there is none.
-func (w *Warm) take(server string) any {
+// take gives out the session of a server that was used last, and when it was opened; nil if there is none.
+func (w *Warm) take(server string) (value any, opened time.Time) {
 	if w == nil {
-		return nil
+		return nil, opened
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i, s := range slices.Backward(w.kept) {
 		if s.server == server && time.Since(s.since) <= warmFor {
 			w.kept = slices.Delete(w.kept, i, i+1)
-			return s.value
+			return s.value, s.opened
 		}
 	}
-	return nil
+	return nil, opened
 }
 
 // Close ends all sessions; those that come back later are ended too.

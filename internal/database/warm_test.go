@@ -1,7 +1,11 @@
 package database
 
 import (
+	"bufio"
+	"context"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -15,7 +19,7 @@ type keeper struct {
 }
 
 func (k *keeper) leave(server, name string) {
-	k.put(server, name, func() { k.ended = append(k.ended, name) })
+	k.put(server, name, time.Now(), func() { k.ended = append(k.ended, name) })
 }
 
 func TestWarmGivesTheLastSessionOfItsServer(t *testing.T) {
@@ -27,7 +31,7 @@ func TestWarmGivesTheLastSessionOfItsServer(t *testing.T) {
 		server string
 		want   any
 	}{{"c", nil}, {"a", "a2"}, {"a", "a1"}, {"a", nil}, {"b", "b1"}} {
-		if got := k.take(tc.server); got != tc.want {
+		if got, _ := k.take(tc.server); got != tc.want {
 			t.Errorf("of %s: got %v, want %v", tc.server, got, tc.want)
 		}
 	}
@@ -49,7 +53,7 @@ func TestWarmIsBounded(t *testing.T) {
 	}
 	k.Close()
 	k.leave("a", "late")
-	if len(k.kept) != 0 || k.take("a") != nil || !slices.Contains(k.ended, "late") {
+	if len(k.kept) != 0 || !slices.Contains(k.ended, "late") {
 		t.Errorf("after its end %d are kept", len(k.kept))
 	}
 }
@@ -59,7 +63,7 @@ func TestWarmSessionsGrowCold(t *testing.T) {
 		var k keeper
 		k.leave("a", "a1")
 		<-time.After(warmFor + time.Second)
-		if got := k.take("a"); got != nil {
+		if got, _ := k.take("a"); got != nil {
 			t.Errorf("got %v", got)
 		}
 		k.leave("b", "b1")
@@ -72,9 +76,52 @@ func TestWarmSessionsGrowCold(t *testing.T) {
 func TestNoWarmKeepsNothing(t *testing.T) {
 	var none *Warm
 	ended := false
-	none.put("a", "a1", func() { ended = true })
-	if none.take("a") != nil || !ended {
+	none.put("a", "a1", time.Now(), func() { ended = true })
+	if got, _ := none.take("a"); got != nil || !ended {
 		t.Error("kept")
 	}
 	none.Close()
+}
+
+// However often a session is used, it ends a minute after it was opened.
+func TestWarmSessionsDoNotGrowOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var k keeper
+		opened, uses := time.Now(), 0
+		k.leave("a", "a1")
+		for {
+			<-time.After(10 * time.Second)
+			value, since := k.take("a")
+			if value == nil {
+				break
+			}
+			if uses++; !since.Equal(opened) {
+				t.Errorf("opened %s, told %s", opened, since)
+			}
+			k.put("a", value, since, func() { k.ended = append(k.ended, "a1") })
+		}
+		if uses != 7 || !slices.Equal(k.ended, []string{"a1"}) {
+			t.Errorf("used %d times, ended %v", uses, k.ended)
+		}
+	})
+}
+
+// A kept session whose server is silent is given up soon, so that time is left to connect.
+func TestWarmSessionThatIsSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var w Warm
+		ours, theirs := net.Pipe()
+		go func() { _, _ = io.Copy(io.Discard, theirs) }() // ends with our end
+		o := Options{DSN: "redis://192.0.2.1", Warm: &w}
+		w.put(o.server(), &redisConn{net: ours, reader: bufio.NewReader(ours)}, time.Now(), func() {})
+		r, began := &redis{o: o}, time.Now()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		if r.warm(ctx) || r.conn != nil {
+			t.Error("a silent session was taken")
+		}
+		if took := time.Since(began); took != warmAnswer {
+			t.Errorf("took %s", took)
+		}
+	})
 }
