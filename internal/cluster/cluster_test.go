@@ -97,6 +97,7 @@ func TestStopHandsOver(t *testing.T) {
 	var mu sync.Mutex
 	led := map[string]int{}
 	r := newRig(t, 3, func(o *Options) {
+		slow(o)
 		o.Lead = func(ctx context.Context, l Leadership) {
 			<-ctx.Done()
 			// Handing over, the term is still ours: the last outcome can be journaled.
