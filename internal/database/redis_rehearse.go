@@ -32,6 +32,11 @@ func (r *redis) Rehearse(ctx context.Context, writer bool) []failover.Finding {
 func (r *redis) rehearsePrivileges(ctx context.Context) failover.Finding {
 	f := failover.Finding{Check: "privileges"}
 	r.soured = true
+	alone, err := r.conn.ask(ctx, []string{"EXEC"}) // without a transaction it does nothing, and within this one it must not be given
+	if err != nil {
+		f.Detail = err.Error()
+		return f
+	}
 	if err := r.multi(ctx); err != nil {
 		f.Detail, f.Certain = err.Error(), errors.Is(err, errNoTransaction)
 		return f
@@ -42,9 +47,10 @@ func (r *redis) rehearsePrivileges(ctx context.Context) failover.Finding {
 		f.Detail = err.Error()
 		return f
 	}
+	commands = append(commands, []string{"EXEC"})
 	var lacks []string
-	for i, answer := range replies {
-		if saidRedis(answer.err, "NOPERM", "ERR unknown") { // unknown: somebody has renamed it
+	for i, answer := range append(replies, alone...) {
+		if saidRedis(answer.err, "NOPERM", "ERR unknown", "EXECABORT") { // unknown: somebody has renamed it; EXECABORT: EXEC's own NOPERM
 			lacks = append(lacks, strings.Join(commands[i][:min(2, len(commands[i]))], " "))
 		}
 	}

@@ -89,14 +89,14 @@ func TestRedisRehearsal(t *testing.T) {
 		t.Errorf("the rehearsal made it a %s", is)
 	}
 	standby.Do(t, "CONFIG", "SET", "min-replicas-to-write", "2")
-	standby.Do(t, "ACL", "SETUSER", "watchover", "-replicaof", "-watch", "-del")
+	standby.Do(t, "ACL", "SETUSER", "watchover", "-replicaof", "-watch", "-del", "-exec")
 	var told []string
 	for _, f := range redisOn(t, standby, plenty).Rehearse(t.Context(), false) {
 		if !f.OK && f.Certain {
 			told = append(told, f.Check+": "+f.Detail)
 		}
 	}
-	want := "settings: min-replicas-to-write is 2: as a primary with 0 replicas it would take no writes | privileges: may not REPLICAOF NO, DEL watchover:0, WATCH watchover:0"
+	want := "settings: min-replicas-to-write is 2: as a primary with 0 replicas it would take no writes | privileges: may not REPLICAOF NO, DEL watchover:0, WATCH watchover:0, EXEC"
 	if got := strings.Join(told, " | "); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
