@@ -125,7 +125,7 @@ func TestWebhookThatIsDownIsToldByTheNextLeader(t *testing.T) {
 	}
 	r.up()
 	back := time.Now()
-	want := "switchover_opened switchover_ended"
+	want := "switchover_opened marked switchover_ended" // marked: its database was the writer
 	eventually(t, "all is told", func() (bool, any) { return strings.HasSuffix(r.types(), want), r.types() })
 	for _, d := range r.deliveries() {
 		t.Logf("%5.1f s after the start, %4.1f s after the receiver came up: %s by %s: %s (%s)", d.At.Sub(down).Seconds(), d.At.Sub(back).Seconds(), d.Type, d.By, d.Text, d.ID)
