@@ -123,16 +123,22 @@ func (s *stage) rehearse(ctx context.Context, group string) []failover.Finding {
 	}
 	found := []failover.Finding{s.files(state, p), s.dns(ctx, state)}
 	found = append(found, s.d.observer.Rehearse(ctx, state, group)...)
-	if ctx.Err() != context.Canceled && s.stillSo(state, group) {
-		s.keep(group, failover.Faults(group, found))
+	if ctx.Err() != context.Canceled {
+		s.note(group, found, state, s.d.node.State())
 	}
 	return found
 }
 
-// stillSo reports whether a rehearsal that began at a state has seen the group at rest and in its present roles: what a switchover
-// has just stopped or frozen is no fault.
-func (s *stage) stillSo(before *failover.State, group string) bool {
-	now := s.d.node.State()
+// note keeps what a rehearsal found for certain between two states.
+func (s *stage) note(group string, found []failover.Finding, before, now *failover.State) {
+	if stillSo(before, now, group) {
+		s.keep(group, failover.Faults(group, found))
+	}
+}
+
+// stillSo reports whether a group was at rest and in its present roles all the time of a rehearsal: what a switchover has just
+// stopped or frozen is no fault.
+func stillSo(before, now *failover.State, group string) bool {
 	a, b := before.Groups[group], now.Groups[group]
 	return before.Phase(group) == failover.PhaseSteady && now.Phase(group) == failover.PhaseSteady && a != nil && b != nil && a.Writer == b.Writer && a.Epoch == b.Epoch
 }

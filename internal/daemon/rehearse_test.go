@@ -79,3 +79,35 @@ func TestTurnsOfRehearsals(t *testing.T) {
 		t.Errorf("other roles: due after %s, %v", got, k.d.stage.all())
 	}
 }
+
+// A rehearsal into which a switchover came does not count: what that had stopped or frozen is no fault.
+func TestRehearsalBesideASwitchoverDoesNotCount(t *testing.T) {
+	state := func(change func(*failover.GroupState)) *failover.State {
+		s := failover.NewState()
+		g := &failover.GroupState{Name: "shop", Active: "main", Writer: "main", Epoch: 3, Apps: map[string]*failover.AppState{"main": {Health: failover.HealthUp}, "standby": {}}}
+		change(g)
+		s.Policy = &failover.Policy{Groups: []failover.Group{{Name: "shop", Apps: []failover.App{{Name: "main"}, {Name: "standby"}}}}}
+		s.Groups["shop"] = g
+		return s
+	}
+	found := []failover.Finding{{App: "main", Check: "privileges", Detail: "none", Certain: true}}
+	counts := func(before, now *failover.State) bool {
+		k := emptyDesk("/")
+		k.d.stage.note("shop", found, before, now)
+		return len(k.d.stage.all()) > 0
+	}
+	rest := state(func(*failover.GroupState) {})
+	if !counts(rest, rest) {
+		t.Error("at rest it counts")
+	}
+	for name, other := range map[string]*failover.State{
+		"a switchover is open": state(func(g *failover.GroupState) { g.Switchover = &failover.Switchover{Result: failover.ResultRunning} }),
+		"another writer":       state(func(g *failover.GroupState) { g.Writer = "standby" }),
+		"there and undone":     state(func(g *failover.GroupState) { g.Epoch = 4 }),
+		"the group is gone":    failover.NewState(),
+	} {
+		if counts(rest, other) || counts(other, rest) {
+			t.Errorf("%s: it counts", name)
+		}
+	}
+}

@@ -48,7 +48,7 @@ cluster:
 		b.WriteString(c.appConfig(app))
 	}
 	fmt.Fprintf(&b, "    probe: %s\n", probe)
-	fmt.Fprintf(&b, "    failover: {mode: %s, confirm_for: 0s, cooldown: %s}\n    steps:\n", orElse(s.mode, "automatic"), orElse(s.cooldown, "10m"))
+	fmt.Fprintf(&b, "    failover: {mode: %s, confirm_for: 0s, cooldown: %s, rehearse_every: %s}\n    steps:\n", orElse(s.mode, "automatic"), orElse(s.cooldown, "10m"), orElse(s.rehearse, "10m"))
 	for _, step := range planNames {
 		setting := orElse(s.steps, "timeout: 1s, tries: 10, backoff: 100ms")
 		if step == "verify" {

@@ -29,6 +29,7 @@ type settings struct {
 	env       []string          // of the watchers, beside PATH
 	mode      string            // default automatic
 	cooldown  string            // default 10m
+	rehearse  string            // rehearse_every; default 10m
 	zone      string            // lines below zone
 	steps     string            // one flow mapping for all steps; default a second, ten tries
 	only      map[string]string // for single steps

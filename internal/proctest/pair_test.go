@@ -32,11 +32,12 @@ type serverPair struct {
 	client  map[string]string // by app: what session connects to
 	session func(context.Context, string) (dbtest.Session, error)
 	frozen  func(app string) bool // as the server itself tells it
+	every   string                // rehearse_every; default 10m
 }
 
 func (p *serverPair) begin(t *testing.T, kind string, only map[string]string) {
 	t.Helper()
-	s := settings{databases: map[string]string{}, only: only, cooldown: "1s", steps: "timeout: 10s, tries: 3, backoff: 200ms"}
+	s := settings{databases: map[string]string{}, only: only, cooldown: "1s", rehearse: p.every, steps: "timeout: 10s, tries: 3, backoff: 200ms"}
 	for app, db := range p.db {
 		s.databases[app] = fmt.Sprintf("          kind: %s\n          dsn: %q\n          password_file: %s\n", kind, db.DSN(), db.PasswordFile(t))
 	}

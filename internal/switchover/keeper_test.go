@@ -57,6 +57,7 @@ func TestFencedAppIsLeftAlone(t *testing.T) {
 // A database that does not tell its freeze is believed until it stops answering; then it may have been started anew.
 func TestUntoldFreezeIsBelievedUntilTheDatabaseIsGone(t *testing.T) {
 	moved(t, nil, func(w *world) {
+		w.app("main", func(a *fakeApp) { a.tells = false })
 		w.back()
 		w.rest(10 * time.Second)
 		want(t, "freezes", len(w.runs("main freeze")), 2) // the failover's own try and the keeper's
@@ -65,6 +66,32 @@ func TestUntoldFreezeIsBelievedUntilTheDatabaseIsGone(t *testing.T) {
 		w.back()
 		w.rest(10 * time.Second)
 		want(t, "freezes", len(w.runs("main freeze")), 3)
+	})
+}
+
+// The step's word is not the keeper's: a reboot may have come in between, and such a database would not tell.
+func TestUntoldFreezeOfTheStepIsMadeOnceMore(t *testing.T) {
+	play(t, nil, func(w *world) {
+		w.app("main", func(a *fakeApp) { a.tells = false })
+		defer w.lead()()
+		w.request()
+		want(t, "result", w.ended().Result, failover.ResultDone)
+		w.rest(10 * time.Second)
+		want(t, "freezes", len(w.runs("main freeze")), 2)
+	})
+}
+
+// A freeze that failed half-way is made again, though the database tells that it is frozen.
+func TestHalfAFreezeIsNotKept(t *testing.T) {
+	moved(t, nil, func(w *world) {
+		w.app("main", func(a *fakeApp) { a.half["freeze"] = true })
+		w.back()
+		w.rest(11 * time.Second) // its whole time
+		want(t, "tells that it is frozen", w.is("main").frozen, true)
+		old := len(w.runs("main freeze"))
+		w.app("main", func(a *fakeApp) { a.half["freeze"] = false })
+		w.rest(20 * time.Second)
+		want(t, "freezes", len(w.runs("main freeze"))-old, 1)
 	})
 }
 

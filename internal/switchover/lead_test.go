@@ -141,15 +141,17 @@ func TestUndoRespectsWhatWasBefore(t *testing.T) {
 	})
 }
 
-// A freeze that took effect and then hung has failed; the exec kind does not tell its freeze, so only unfreeze makes sure.
+// A freeze that took effect and then hung has failed; of a database that does not tell it, only unfreeze makes sure.
 func TestUndoLiftsAFreezeThatFailedHalfWay(t *testing.T) {
-	play(t, nil, func(w *world) {
-		defer w.lead()()
-		w.app("main", func(a *fakeApp) { a.half["freeze"] = true })
-		w.request()
-		want(t, "result", w.ended().Result, failover.ResultUndone)
-		want(t, "main frozen", w.is("main").frozen, false)
-	})
+	for _, tells := range []bool{false, true} {
+		play(t, nil, func(w *world) {
+			defer w.lead()()
+			w.app("main", func(a *fakeApp) { a.half["freeze"], a.tells = true, tells })
+			w.request()
+			want(t, "result", w.ended().Result, failover.ResultUndone)
+			want(t, "main frozen", w.is("main").frozen, false)
+		})
+	}
 }
 
 func TestAbortCallsTheActOff(t *testing.T) {

@@ -100,47 +100,65 @@ func TestReprotectWantsAFrozenDatabase(t *testing.T) {
 	})
 }
 
+// working moves the group and returns when the program that makes main a replica runs, to do what the change to main says.
+func (w *world) working(change func(*fakeApp)) (stop func()) {
+	w.t.Helper()
+	stop = w.lead()
+	w.request()
+	w.ended()
+	w.see("standby", failover.VerdictUp)
+	w.app("main", change)
+	w.must(failover.Command{By: "uid:0", Reprotect: &failover.ReprotectOrder{Group: group}})
+	w.until("the program runs", func(g *failover.GroupState) bool {
+		return g.Apps["main"].Mark.Open != nil && g.Apps["main"].Mark.Open.Part == failover.PartReprotect
+	})
+	return stop
+}
+
+// reprotected waits for the end of the order and returns it.
+func (w *world) reprotected() failover.Reprotect {
+	w.t.Helper()
+	g := w.until("the order has ended", func(g *failover.GroupState) bool { return !g.Apps["main"].Mark.Reprotect.Open() })
+	return *g.Apps["main"].Mark.Reprotect
+}
+
 // A leader that gives way in the middle of it has not failed: the next one makes it again.
 func TestReprotectThatIsCutShortGoesOn(t *testing.T) {
 	play(t, withProgram, func(w *world) {
-		stop := w.lead()
-		w.request()
-		w.ended()
-		w.see("standby", failover.VerdictUp)
-		w.app("main", func(a *fakeApp) { a.slow["reprotect"] = time.Hour })
-		w.must(failover.Command{By: "uid:0", Reprotect: &failover.ReprotectOrder{Group: group}})
-		w.until("the program runs", func(g *failover.GroupState) bool {
-			return g.Apps["main"].Mark.Open != nil && g.Apps["main"].Mark.Open.Part == failover.PartReprotect
-		})
+		stop := w.working(func(a *fakeApp) { a.slow["reprotect"] = time.Hour })
 		w.journal.elect()
 		stop() // its farewell goes to the new leader
 		want(t, "open", w.journal.State().Groups[group].Apps["main"].Mark.Reprotect.Open(), true)
 		w.app("main", func(a *fakeApp) { a.slow["reprotect"] = 0 })
 		defer w.lead()()
-		w.until("the order has ended", func(g *failover.GroupState) bool { return !g.Apps["main"].Mark.Reprotect.Open() })
-		want(t, "error", w.journal.State().Groups[group].Apps["main"].Mark.Reprotect.Error, "")
+		want(t, "error", w.reprotected().Error, "")
+		want(t, "runs", len(w.runs("main reprotect")), 2)
 	})
 }
 
-// The leader goes in the middle of it: the next one waits until those hands are still, and does it again.
+// The leader dies in the middle of it, before or after it has taken effect: the next one waits until those hands are still,
+// looks, and does what is left.
 func TestReprotectIsTakenOver(t *testing.T) {
-	play(t, withProgram, func(w *world) {
-		stop := w.lead()
-		w.request()
-		w.ended()
-		w.see("standby", failover.VerdictUp)
-		w.app("main", func(a *fakeApp) { a.slow["reprotect"] = time.Hour })
-		w.must(failover.Command{By: "uid:0", Reprotect: &failover.ReprotectOrder{Group: group}})
-		w.until("the program runs", func(g *failover.GroupState) bool {
-			return g.Apps["main"].Mark.Open != nil && g.Apps["main"].Mark.Open.Part == failover.PartReprotect
+	for _, tc := range []struct {
+		name string
+		when func(*fakeApp)
+		runs int
+	}{
+		{"before", func(a *fakeApp) { a.slow["reprotect"] = time.Hour }, 2},
+		{"after", func(a *fakeApp) { a.half["reprotect"] = true }, 1},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			play(t, withProgram, func(w *world) {
+				w.crash(w.working(tc.when))
+				w.app("main", func(a *fakeApp) { a.slow["reprotect"], a.half["reprotect"] = 0, false })
+				began := w.now()
+				defer w.lead()()
+				want(t, "error", w.reprotected().Error, "")
+				want(t, "runs", len(w.runs("main reprotect")), tc.runs)
+				if waited := w.now() - began; waited < failover.ReprotectTimeout {
+					t.Errorf("waited only %s", waited)
+				}
+			})
 		})
-		w.crash(stop)
-		w.app("main", func(a *fakeApp) { a.slow["reprotect"] = 0 })
-		began := w.now()
-		defer w.lead()()
-		w.until("the order has ended", func(g *failover.GroupState) bool { return !g.Apps["main"].Mark.Reprotect.Open() })
-		run := w.runs("main reprotect")
-		want(t, "runs", len(run), 2)
-		want(t, "waited", run[1].at-began, failover.ReprotectTimeout)
-	})
+	}
 }

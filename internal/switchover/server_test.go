@@ -22,6 +22,7 @@ type fakeServer struct {
 type servers struct {
 	w        *world
 	opened   int
+	fresh    int   // of those opened, with a login of their own
 	blind    error // of Found
 	position string
 	writer   error // of Position
@@ -35,6 +36,9 @@ func onServers(w *world) *servers {
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		s.opened++
+		if o.Fresh {
+			s.fresh++
+		}
 		exec := policy.App(o.Policy.DSN).Database
 		return &fakeServer{newExecDatabase(w.runner.out, exec, identity{app: o.Policy.DSN, deadline: o.Deadline}), s, o.Policy.DSN}, nil
 	}

@@ -289,6 +289,7 @@ func TestRestoreIntoAnEmptyCluster(t *testing.T) {
 	if old.group("shop").Switchover != nil {
 		t.Fatalf("still open: %+v", old.group("shop").Switchover)
 	}
+	old.must(Command{By: "uid:0", Reprotect: &ReprotectOrder{Group: "shop", Force: true}})
 	for range 50 {
 		old.must(Command{Tick: &Tick{}})
 	}
@@ -313,6 +314,9 @@ func TestRestoreIntoAnEmptyCluster(t *testing.T) {
 	}
 	if r := w.s.Apply; r == nil || len(w.s.Events) == 0 || w.s.Events[len(w.s.Events)-1].Seq != w.s.EventSeq || w.s.EventSeq <= old.s.EventSeq {
 		t.Errorf("events end with %d, %d were there", w.s.EventSeq, old.s.EventSeq)
+	}
+	if order := g.Apps["main"].Mark.Reprotect; order.Open() || order.Error == "" {
+		t.Errorf("an order to make a database a replica goes on in another history: %+v", order)
 	}
 	w.allUp()
 	w.must(Command{By: "uid:0", Ack: &GroupOrder{Group: "shop"}})
