@@ -231,7 +231,7 @@ func TestServersPostgresMainHangs(t *testing.T) {
 // byte what they were.
 func TestServersPostgresUndo(t *testing.T) {
 	t.Parallel()
-	p := newPostgresPair(t, settings{only: map[string]string{"catch-up": "timeout: 3s, tries: 1"}})
+	p := newPostgresPair(t, settings{only: map[string]string{"catch-up": "timeout: 3s, tries: 1"}, rehearse: "0s"}) // a rehearsal would find the pause
 	p.db["main"].Exec(t, "ALTER SYSTEM SET default_transaction_read_only = 'no'", "ALTER SYSTEM SET work_mem = '5MB'")
 	p.db["standby"].Exec(t, "SELECT pg_wal_replay_pause()")
 	before := p.db["main"].AutoConf(t) + p.db["standby"].AutoConf(t)
