@@ -209,7 +209,7 @@ func (s *site) answers(verb string) bool {
 func (t *town) takeLate(ctx context.Context, by *being, app, verb string, env []string) {
 	deadline, ok := ctx.Deadline()
 	left := time.Until(deadline)
-	if s := t.sites[app]; !s.sticky || !ok || left <= 0 {
+	if s := t.sites[app]; !s.sticky || !ok || left <= 0 || verb == "catch_up" { // which only waits
 		t.take(by, app, verb, env)
 		return
 	}

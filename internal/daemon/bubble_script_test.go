@@ -197,6 +197,16 @@ var themes = []func(d *dice){
 		d.add(40*time.Second, "slow-acts", "0s")
 		d.add(20*time.Second, "start")
 	},
+	func(d *dice) { // an app that does what it was asked though who asked has been called off
+		d.add(time.Second, "sticky")
+		d.add(time.Second, "slow-acts", d.span(4*time.Second, 9*time.Second))
+		d.add(time.Second, d.stir()...)
+		d.p.events = append(d.p.events, happening{15*time.Second + time.Duration(d.Int64N(int64(6*time.Second))), []string{"slow-acts", "0s"}})
+		for range 3 {
+			d.add(time.Second, d.oneOf("abort", "transfer", "stop"), d.watcher())
+		}
+		d.add(30*time.Second, "start")
+	},
 	func(d *dice) { // a watcher that starts again, alone, after a switch
 		w := d.watcher()
 		d.add(time.Second, d.stir()...)

@@ -23,6 +23,8 @@ var mutants = []mutant{
 	{3, "an old term's command is applied", rules + "apply.go", "if c.Term != e.Term {", "if c.Term > e.Term {"},
 	{3, "an end with an old token closes the attempt", rules + "journal.go", "if step == nil || step.Open == \"\" || step.Token != e.Token {", "if step == nil || step.Open == \"\" {"},
 
+	{3, "an act that was called off is told to be over", "internal/switchover/attempt.go", "d.loose && !waitFor(leading, time.Until(a.id.deadline))", "d.loose && !waitFor(leading, 0)"},
+
 	{4, "a successor does not wait for foreign hands", "internal/switchover/performer.go", "return max(wait, time.Until(p.began.Add(state.Timeout(open))))", "return wait"},
 	{4, "an undo leaves out steps that were only begun", rules + "undo.go", "if undoable(step.Name) && step.Acted && step.State != StepUndone", "if undoable(step.Name) && step.State == StepDone"},
 	{4, "a command is applied twice", rules + "apply.go", "if r, seen := n.seen(c.ID); seen {", "if r, seen := n.seen(c.ID); seen && c.Request == nil && c.Pause == nil && c.Resume == nil {"},

@@ -56,7 +56,10 @@ type sight struct {
 	blind error // what undoing the step would need could not be seen: it must not be done
 }
 
-func (a *attempt) run(ctx context.Context) {
+// run ends when the attempt does. An act that was called off in the middle may still take effect at its target until its
+// deadline, whoever has stopped waiting for the answer: until then the attempt is not over, and if this watcher leads no
+// longer, it is for the next leader to wait.
+func (a *attempt) run(leading, ctx context.Context) {
 	ctx, cancel := context.WithDeadline(ctx, a.id.deadline)
 	defer cancel()
 	defer a.close()
@@ -67,7 +70,13 @@ func (a *attempt) run(ctx context.Context) {
 		return
 	}
 	a.id.token = token
-	ended := a.perform(ctx, seen)
+	d := a.perform(ctx, seen)
+	ended := a.outcome(ctx, d)
+	if ended.Outcome == failover.OutcomeInterrupted && d.loose && !waitFor(leading, time.Until(a.id.deadline)) {
+		a.p.log.Warn().Str("step", string(a.task.Step)).Str("app", a.task.App).Msg("called off in the middle of an act, which may still take effect; the next leader waits its time out")
+		a.p.ends <- attemptEnd{attempt: a}
+		return
+	}
 	ended.Task, ended.Token = a.task, token
 	a.p.ends <- attemptEnd{attempt: a, ended: &ended}
 }
@@ -104,15 +113,15 @@ func (a *attempt) left(ctx context.Context) <-chan struct{} {
 }
 
 // perform runs before hooks and the act itself, unless the time is over: hands that come late do not act.
-func (a *attempt) perform(ctx context.Context, seen sight) failover.Ended {
+func (a *attempt) perform(ctx context.Context, seen sight) deed {
 	if a.task.Work == failover.WorkAfter {
-		return a.outcome(ctx, a.hooks(ctx, "after", a.w.Policy.Steps[a.task.Step].After))
+		return a.hooks(ctx, "after", a.w.Policy.Steps[a.task.Step].After)
 	}
 	var before deed
 	if a.task.Work == failover.WorkAct {
 		if before = a.hooks(ctx, "before", a.w.Policy.Steps[a.task.Step].Before); before.err != nil {
 			before.err = fmt.Errorf("before hook: %w", before.err)
-			return a.outcome(ctx, before)
+			return before
 		}
 	}
 	var done deed
@@ -125,9 +134,10 @@ func (a *attempt) perform(ctx context.Context, seen sight) failover.Ended {
 		done.err = fmt.Errorf("not touched, because how to put it back cannot be seen: %w", seen.blind)
 	default:
 		done = a.act(ctx)
+		done.loose = a.task.Step != failover.StepCatchUp // which only waits
 	}
 	done.output = before.output + done.output
-	return a.outcome(ctx, done)
+	return done
 }
 
 var errNoTime = errors.New("no answer in time, nothing was done")
@@ -137,6 +147,7 @@ type deed struct {
 	output   string
 	untold   bool
 	position string // of a freeze
+	loose    bool   // the target was asked to change: if nobody waits for its answer, it may still do it
 	err      error
 }
 

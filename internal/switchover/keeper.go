@@ -2,6 +2,7 @@ package switchover
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -192,7 +193,11 @@ func (k *keeper) act(leading context.Context, state *failover.State, app *failov
 	}
 	ended := failover.Ended{Task: task, Token: result.Token, Outcome: failover.OutcomeDone, Output: lastBytes(d.output, failover.MaxOutput)}
 	switch {
-	case d.err != nil && leading.Err() != nil: // cut short by the end of this leadership: the next leader makes it again
+	case d.err != nil && leading.Err() != nil && owed && !errors.Is(d.err, errNoTime):
+		// Cut short by the end of this leadership: it may still take effect. The next leader waits its time out.
+		k.log.Warn().Str("app", task.App).Str("part", string(task.Part)).Msg("called off in the middle of an act, which may still take effect; the next leader waits its time out")
+		return false
+	case d.err != nil && leading.Err() != nil:
 		ended.Outcome, ended.Error = failover.OutcomeInterrupted, "called off: "+d.err.Error()
 	case d.err != nil:
 		ended.Outcome, ended.Error = failover.OutcomeFailed, d.err.Error()

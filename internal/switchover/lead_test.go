@@ -173,6 +173,32 @@ func TestAbortCallsTheActOff(t *testing.T) {
 	})
 }
 
+// An app that was asked for maintenance may go there although nobody waits for its answer any more: it is taken out again
+// only when the time for that is over.
+func TestAbortWaitsForWhatTheActMayStillDo(t *testing.T) {
+	play(t, nil, func(w *world) {
+		defer w.lead()()
+		w.app("main", func(a *fakeApp) { a.slow["on"] = 20 * time.Second })
+		w.request()
+		w.until("maintenance-on begins", func(g *failover.GroupState) bool {
+			return g.Switchover.Step(failover.StepMaintenanceOn).Open != ""
+		})
+		asked := w.runs("main on")[0].at
+		w.rest(3 * time.Second)
+		w.must(failover.Command{By: "uid:0", Abort: &failover.GroupOrder{Group: group}})
+		go func() { // the app does it, late
+			<-time.After(6 * time.Second)
+			w.app("main", func(a *fakeApp) { a.maintenance = true })
+		}()
+		want(t, "result", w.ended().Result, failover.ResultAborted)
+		want(t, "main out of maintenance", w.is("main").maintenance, false)
+		off := w.runs("main off")
+		if len(off) == 0 || off[0].at-asked < 10*time.Second {
+			t.Errorf("asked at %s, undone by %+v", asked, off)
+		}
+	})
+}
+
 func TestEndAndNextStartShareOneEntry(t *testing.T) {
 	for _, tc := range []struct {
 		name  string

@@ -57,7 +57,7 @@ type startRequest struct {
 
 type attemptEnd struct {
 	attempt *attempt
-	ended   *failover.Ended // nil: the attempt was never journaled
+	ended   *failover.Ended // nil: the attempt was never journaled, or its hands cannot be told to be still
 }
 
 // proposal is a journal entry that is on its way, with the outcomes in it.
@@ -144,9 +144,9 @@ func (p *performer) launch(ctx context.Context, state *failover.State) (again ti
 		}
 		a := newAttempt(p, state, task)
 		p.running[task] = a
-		ctx, cancel := context.WithCancel(ctx)
+		calledOff, cancel := context.WithCancel(ctx)
 		a.cancel = cancel
-		go a.run(ctx)
+		go a.run(ctx, calledOff)
 	}
 	return again
 }
@@ -308,7 +308,8 @@ func (p *performer) settle(sent proposal) {
 	p.retryAt = time.Now().Add(refusedPause)
 }
 
-// leave waits until every attempt's hands are still, then tells whoever leads now.
+// leave waits until every attempt's hands are still, then tells whoever leads now. Of an act that may still take effect
+// nothing is told.
 func (p *performer) leave() {
 	for _, a := range p.running {
 		a.cancel()

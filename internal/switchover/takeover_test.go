@@ -59,23 +59,68 @@ func TestTakeoverWaitsOutTheForeignAttempt(t *testing.T) {
 	}
 }
 
+// Of what only waits or runs on the watcher itself the old leader knows that it is over.
 func TestTakeoverIsAtOnceWhenTheOldLeaderTells(t *testing.T) {
+	play(t, nil, func(w *world) {
+		stop := w.lead()
+		w.stuckAt("standby", "catch_up", failover.StepCatchUp)
+		w.journal.deposed(true)
+		w.journal.elect()
+		stop() // its farewell goes to the new leader
+		step := w.journal.State().Groups[group].Switchover.Step(failover.StepCatchUp)
+		want(t, "open attempt", step.Open, "")
+		list, _ := w.journal.journaled()
+		last := list[len(list)-1]
+		want(t, "farewell", last.Ended[0].Outcome, failover.OutcomeInterrupted)
+		w.app("standby", func(a *fakeApp) { a.slow["catch_up"] = 0 })
+		began := w.now()
+		defer w.lead()()
+		want(t, "result", w.ended().Result, failover.ResultDone)
+		want(t, "waited", w.runs("standby catch_up")[1].at-began, 0)
+	})
+}
+
+// What an app was asked before the old leader was called off it may do any time until the deadline, after the new one has
+// undone it or done it with a higher token: the old leader tells nothing, and the new one waits.
+func TestTakeoverWaitsOutAnActThatWasCalledOff(t *testing.T) {
 	play(t, nil, func(w *world) {
 		stop := w.lead()
 		w.stuckAt("standby", "promote", failover.StepPromote)
 		w.journal.deposed(true)
 		w.journal.elect()
-		stop() // its farewell goes to the new leader
-		step := w.journal.State().Groups[group].Switchover.Step(failover.StepPromote)
-		want(t, "open attempt", step.Open, "")
-		list, _ := w.journal.journaled()
-		last := list[len(list)-1]
-		want(t, "farewell", last.Ended[0].Outcome, failover.OutcomeInterrupted)
+		stop()
+		want(t, "open attempt", w.journal.State().Groups[group].Switchover.Step(failover.StepPromote).Open, failover.WorkAct)
 		w.app("standby", func(a *fakeApp) { a.slow["promote"] = 0 })
 		began := w.now()
 		defer w.lead()()
 		want(t, "result", w.ended().Result, failover.ResultDone)
-		want(t, "waited", w.runs("standby promote")[1].at-began, 0)
+		want(t, "waited", w.runs("standby promote")[1].at-began, time.Minute)
+	})
+}
+
+func TestKeeperTellsNothingOfAnActThatWasCalledOff(t *testing.T) {
+	play(t, nil, func(w *world) {
+		stop := w.lead()
+		w.kill()
+		w.ended() // main is marked
+		w.see("main", failover.VerdictUp)
+		w.app("main", func(a *fakeApp) { a.dead = false; a.role = failover.RoleReplica; a.slow["on"] = time.Hour })
+		w.until("the keeper's hands are there", func(g *failover.GroupState) bool { return g.Apps["main"].Mark.Open != nil })
+		n := len(w.runs("main on"))
+		w.journal.deposed(true)
+		w.journal.elect()
+		stop()
+		want(t, "the attempt is open", w.journal.State().Groups[group].Apps["main"].Mark.Open != nil, true)
+		w.app("main", func(a *fakeApp) { a.slow["on"] = 0 })
+		began := w.now()
+		defer w.lead()()
+		w.rest(9 * time.Second)
+		want(t, "early acts", len(w.runs("main on"))-n, 0)
+		w.rest(2 * time.Second)
+		want(t, "acts", len(w.runs("main on"))-n, 1)
+		if at := w.runs("main on")[n].at - began; at < 10*time.Second {
+			t.Errorf("fenced again after %s, while the old leader's request may still take effect", at)
+		}
 	})
 }
 

@@ -77,6 +77,35 @@ func (s *State) refreshApp(g *GroupState, p *Group, a *AppState) {
 	}
 }
 
+// takenBack corrects what watchers said of an app before an undo was done there. What they saw was our own doing; an app that
+// fails again before they have looked anew would be taken to have been so before we came, and the next undo would leave it so.
+func (a *AppState) takenBack(part Part, fenced bool) {
+	if a == nil {
+		return
+	}
+	is := SwitchOff
+	if fenced {
+		is = SwitchOn
+	}
+	for name, old := range a.Reports {
+		r := *old
+		switch {
+		case part == PartMaintenance && (r.Maintenance == SwitchOn || r.Maintenance == SwitchOff):
+			r.Maintenance = is
+		case part == PartDatabase && r.Database != nil:
+			r.Database = copied(r.Database)
+			r.Database.Frozen = r.Database.Frozen && fenced
+		}
+		a.Reports[name] = &r
+	}
+	switch {
+	case part == PartMaintenance && a.LastMaintenance != "":
+		a.LastMaintenance = is
+	case part == PartDatabase:
+		a.LastFrozen = a.LastFrozen && fenced
+	}
+}
+
 // health adds up the fresh verdicts on an app that were given on its present probes and role. Down takes as many as the
 // group asks for, up a strict majority of all members.
 func (s *State) health(p *Group, a *AppState) Health {

@@ -218,6 +218,12 @@ func (s *State) undoEnded(g *GroupState, w *Switchover, step *Step, e *Ended) {
 	switch e.Outcome {
 	case OutcomeDone:
 		step.State, step.Tries = StepUndone, 0
+		switch step.Name {
+		case StepMaintenanceOn:
+			g.Apps[step.App].takenBack(PartMaintenance, step.Prior == PriorOn)
+		case StepFreeze:
+			g.Apps[step.App].takenBack(PartDatabase, step.Prior == PriorFrozen)
+		}
 	case OutcomeFailed:
 		step.State = StepFailed
 		step.Tries++
@@ -270,6 +276,7 @@ func (s *State) endKeeping(g *GroupState, e *Ended) (Result, bool) {
 		return Result{}, true
 	}
 	m.settle(part)
+	a.takenBack(part, false)
 	if m.empty() {
 		a.Release = nil
 	}

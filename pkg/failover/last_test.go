@@ -46,3 +46,42 @@ func TestLookOfAStepTellsTheFreeze(t *testing.T) {
 		t.Errorf("%+v", a)
 	}
 }
+
+// What watchers saw while a switchover had its hands on the app is no word on how it was before: once that is undone, it
+// is as the undo left it, also if it fails before anybody has looked anew.
+func TestAnUndoOutdatesWhatWasSeen(t *testing.T) {
+	for _, prior := range []bool{false, true} {
+		p := defaultPlot()
+		p.database = true
+		w := begin(t, p)
+		w.allUp()
+		closed := w.saw("shop", "main", VerdictUp)
+		closed.maintenance, closed.database.Frozen = SwitchOn, true
+		was, on, frozen := SwitchOff, "", ""
+		if prior {
+			was, on, frozen = SwitchOn, PriorOn, PriorFrozen
+			w.say([]string{"w1", "w2", "w3"}, "main", closed)
+		}
+		w.must(Command{By: "uid:0", Request: &Request{Group: "shop"}})
+		for _, step := range []StepName{StepMaintenanceOn, StepFreeze} {
+			o := w.group("shop").Switchover
+			seen := map[StepName]string{StepMaintenanceOn: on, StepFreeze: frozen}[step]
+			w.must(Command{Journal: &Journal{Start: &Start{Task: o.task(o.Step(step), WorkAct), Prior: seen}}})
+			w.end(step, OutcomeDone, "")
+		}
+		w.say([]string{"w1", "w2", "w3"}, "main", closed)
+		w.must(Command{By: "uid:0", Abort: &GroupOrder{Group: "shop"}})
+		w.did(StepFreeze, StepMaintenanceOn)
+		check := func(when string) {
+			t.Helper()
+			if a := w.group("shop").Apps["main"]; a.LastMaintenance != was || a.LastFrozen != prior {
+				t.Errorf("was %s before; %s: %s, frozen %t", was, when, a.LastMaintenance, a.LastFrozen)
+			}
+		}
+		check("undone")
+		w.say([]string{"w1"}, "standby", w.saw("shop", "standby", VerdictUp))
+		check("another report")
+		w.down("main")
+		check("down")
+	}
+}
