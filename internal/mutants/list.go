@@ -16,7 +16,7 @@ var mutants = []mutant{
 
 	{2, "stale verdicts count", rules + "health.go", "r.Boot >= m.About.Boot && s.IsFresh(m.Name)", "r.Boot >= m.About.Boot"},
 	{2, "one verdict is enough", rules + "health.go", "return max(s.Majority(), p.Failover.Quorum)", "return 1"},
-	{2, "verdicts on old probes or roles count", rules + "health.go", "r != nil && r.Revision == a.Revision &&", "r != nil &&"},
+	{2, "verdicts on old probes or roles count", rules + "apply.go", "if r.Revision != a.Revision || old != nil", "if old != nil"},
 
 	{3, "hands act though the log refused", "internal/switchover/attempt.go", "case !got.result.Accepted || got.result.Token == 0:", "case got.err != nil:"},
 	{3, "a takeover reuses the token", rules + "journal.go", "step.Token, step.Open, step.OpenTerm = s.Token(s.Index), st.Work, s.Term", "if step.Open == \"\" {\n\t\tstep.Token = s.Token(s.Index)\n\t}\n\tstep.Open, step.OpenTerm = st.Work, s.Term"},

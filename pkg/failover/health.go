@@ -129,12 +129,12 @@ func (s *State) count(a *AppState, v Verdict) int {
 }
 
 // freshReports are the reports that count, in the order of the watchers' names. What a watcher said before it was last
-// started does not: it has not looked since.
+// started does not: it has not looked since. Reports on other probes or another role are not there (takeReport, forget).
 func (s *State) freshReports(a *AppState) []*Report {
 	reports := make([]*Report, 0, len(s.Fresh))
 	for _, m := range s.Members {
 		r := a.Reports[m.Name]
-		if r != nil && r.Revision == a.Revision && r.Boot >= m.About.Boot && s.IsFresh(m.Name) {
+		if r != nil && r.Boot >= m.About.Boot && s.IsFresh(m.Name) {
 			reports = append(reports, r)
 		}
 	}
