@@ -27,14 +27,60 @@ type move struct {
 	steps          string
 }
 
-func runPostgres(ctx context.Context, args []string) error {
-	flags := flag.NewFlagSet("postgres", flag.ContinueOnError)
+// server is one of a pair, whatever its kind.
+type server interface {
+	DSN() string
+	PasswordFile(dbtest.TB) string
+	Kill()
+	Stored(dbtest.TB) map[int64]bool
+}
+
+// kind is a kind of database: how a pair of it is made, and how a client writes to it.
+type kind struct {
+	pair    func(t dbtest.TB, fsync bool) (primary, replica server, clients [2]string)
+	session func(context.Context, string) (dbtest.Session, error)
+}
+
+var kinds = map[string]kind{
+	"postgres": {func(t dbtest.TB, fsync bool) (server, server, [2]string) {
+		var settings []string
+		if fsync {
+			settings = append(settings, "fsync = on")
+		}
+		a, b := dbtest.NewPostgresPair(t, settings...)
+		return a, b, [2]string{a.AppDSN(), b.AppDSN()}
+	}, dbtest.PostgresSession},
+	"mysql": {func(t dbtest.TB, fsync bool) (server, server, [2]string) {
+		var options []string
+		if fsync {
+			options = append(options, "--sync-binlog=1", "--innodb-flush-log-at-trx-commit=1")
+		}
+		a, b := dbtest.NewMariaDBPair(t, options...)
+		return a, b, [2]string{a.AppDSN(), b.AppDSN()}
+	}, dbtest.MariaDBSession},
+	"redis": {func(t dbtest.TB, fsync bool) (server, server, [2]string) {
+		var lines []string
+		if fsync {
+			lines = append(lines, "appendfsync always")
+		}
+		a, b := dbtest.NewRedisPair(t, lines...)
+		return a, b, [2]string{a.Address(), b.Address()}
+	}, dbtest.RedisSession},
+}
+
+func runDatabase(ctx context.Context, args []string) error {
+	flags := flag.NewFlagSet("database", flag.ContinueOnError)
+	of := flags.String("kind", "postgres", "postgres, mysql (MariaDB) or redis")
 	runs := flags.Int("runs", 20, "how often")
 	fault := flags.String("fault", "none", "none (a planned switchover) or kill (SIGKILL to the main app and its database)")
-	fsync := flags.Bool("fsync", true, "let the databases wait for the disk")
+	fsync := flags.Bool("fsync", true, "let the databases wait for the disk at each write")
 	trace := flags.Bool("trace", false, "of every run, print the steps of the switchover")
 	if err := flags.Parse(args); err != nil {
 		return err
+	}
+	k, ok := kinds[*of]
+	if !ok {
+		return fmt.Errorf("there is no kind %q; say postgres, mysql or redis", *of)
 	}
 	if *fault != "none" && *fault != "kill" {
 		return fmt.Errorf("there is no fault %q; say none or kill", *fault)
@@ -50,7 +96,7 @@ func runPostgres(ctx context.Context, args []string) error {
 	}
 	var moves []move
 	for run := range *runs {
-		m, err := moveOnce(ctx, bin, *fault == "kill", *fsync)
+		m, err := moveOnce(ctx, bin, *of, k, *fault == "kill", *fsync)
 		if err != nil {
 			return fmt.Errorf("run %d: %w", run+1, err)
 		}
@@ -118,7 +164,7 @@ func (s *scene) end() {
 	}
 }
 
-func moveOnce(ctx context.Context, bin string, kill, fsync bool) (m move, err error) {
+func moveOnce(ctx context.Context, bin, of string, k kind, kill, fsync bool) (m move, err error) {
 	s := &scene{}
 	defer s.end()
 	defer func() {
@@ -126,17 +172,12 @@ func moveOnce(ctx context.Context, bin string, kill, fsync bool) (m move, err er
 			err = failure.error
 		}
 	}()
-	db := map[string]*dbtest.Postgres{}
-	var settings []string
-	if fsync {
-		settings = append(settings, "fsync = on")
-	}
-	db["192.0.2.10"], db["192.0.2.11"] = dbtest.NewPostgresPair(s, settings...)
+	main, standby, clients := k.pair(s, fsync)
 	dir, err := os.MkdirTemp("", "watchover-run-")
 	if err != nil {
 		return m, err
 	}
-	l := &lab{dir: dir, servers: map[string]string{"main": serverLines(s, db["192.0.2.10"]), "standby": serverLines(s, db["192.0.2.11"])}}
+	l := &lab{dir: dir, servers: map[string]string{"main": serverLines(s, of, main), "standby": serverLines(s, of, standby)}}
 	s.Cleanup(l.stop)
 	if err := l.start(bin); err != nil {
 		return m, err
@@ -144,12 +185,8 @@ func moveOnce(ctx context.Context, bin string, kill, fsync bool) (m move, err er
 	if err := l.awaitReady(ctx); err != nil {
 		return m, fmt.Errorf("%w; the first watcher says: %s", err, l.watchers[0].log.tail(2000))
 	}
-	w := dbtest.StartWriter(func() string {
-		if p := db[l.record()]; p != nil {
-			return p.AppDSN()
-		}
-		return ""
-	}, dbtest.PostgresSession)
+	servers := map[string]string{"192.0.2.10": clients[0], "192.0.2.11": clients[1]}
+	w := dbtest.StartWriter(func() string { return servers[l.record()] }, k.session)
 	s.Cleanup(w.Stop)
 	if err := poll(ctx, 10*time.Second, "the client to write", func() bool { return len(w.Acks()) > 200 }); err != nil {
 		return m, err
@@ -161,23 +198,27 @@ func moveOnce(ctx context.Context, bin string, kill, fsync bool) (m move, err er
 	began := time.Now()
 	if kill {
 		_ = l.apps["main"].Process.Signal(syscall.SIGKILL)
-		db["192.0.2.10"].Kill()
-	} else if _, err := l.sockets[1].Switchover(ctx, "shop", client.SwitchoverRequest{}); err != nil {
+		main.Kill()
+	} else if err := l.switchover(ctx); err != nil {
 		return m, err
 	}
-	target := db["192.0.2.11"]
 	if err := poll(ctx, time.Minute, "writes to the standby", func() bool {
 		acks := w.Acks()
-		return acks[len(acks)-1].Server == target.AppDSN() && len(acks) > 20 && acks[len(acks)-20].Server == target.AppDSN()
+		return acks[len(acks)-1].Server == clients[1] && len(acks) > 20 && acks[len(acks)-20].Server == clients[1]
 	}); err != nil {
 		return m, fmt.Errorf("%w; the first watcher says: %s", err, l.watchers[0].log.tail(3000))
 	}
 	w.Stop()
-	return l.judge(ctx, w.Acks(), target.Stored(s), began, kill)
+	return l.judge(ctx, w.Acks(), standby.Stored(s), began, kill)
 }
 
-func serverLines(s *scene, p *dbtest.Postgres) string {
-	return fmt.Sprintf("{kind: postgres, dsn: %q, password_file: %s}", p.DSN(), p.PasswordFile(s))
+func serverLines(s *scene, kind string, db server) string {
+	return fmt.Sprintf("{kind: %s, dsn: %q, password_file: %s}", kind, db.DSN(), db.PasswordFile(s))
+}
+
+func (l *lab) switchover(ctx context.Context) error {
+	_, err := l.sockets[1].Switchover(ctx, "shop", client.SwitchoverRequest{})
+	return err
 }
 
 func (l *lab) judge(ctx context.Context, acks []dbtest.Ack, stored map[int64]bool, began time.Time, kill bool) (m move, err error) {
