@@ -243,7 +243,7 @@ func (k *desk) collect() ([]failover.Report, failover.About) {
 			r.Reason = v.Probe + ": " + v.Reason
 		}
 		if s, ok := k.sights[name]; ok {
-			r.Maintenance, r.Database = s.Maintenance, s.Database
+			r.Maintenance, r.Database, r.Undone = s.Maintenance, s.Database, s.Undone
 		}
 		if !v.Expires.IsZero() {
 			expires := v.Expires.UTC()

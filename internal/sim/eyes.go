@@ -19,6 +19,7 @@ type eye struct {
 	settled  bool
 	memory   switchover.Memory
 	is       failover.Switch
+	undone   uint64                // of the app, in the state that was there at the last look
 	last     *failover.Observation // as seen
 	at       time.Time
 	db       *failover.Observation // as judged
@@ -93,7 +94,7 @@ func (e *eye) look() {
 		n.endOutage(e.a.name)
 	}
 	e.settled = e.tally.Settled()
-	e.is = failover.SwitchUnknown
+	e.is, e.undone = failover.SwitchUnknown, n.state.Groups[group].Apps[e.a.name].Undone
 	if answer == answerGood && n.w.script.get("switch") == "checked" {
 		e.is = e.a.maintenance()
 	}
@@ -125,13 +126,13 @@ func (e *eye) report(reason string) {
 	n := e.n
 	p := n.state.Policy.Group(group)
 	old := n.reports[e.a.name]
-	r := failover.Report{Group: group, App: e.a.name, Watcher: n.name, Boot: n.boot, Revision: e.revision, Verdict: e.verdict, Reason: reason,
+	r := failover.Report{Group: group, App: e.a.name, Watcher: n.name, Boot: n.boot, Revision: e.revision, Undone: e.undone, Verdict: e.verdict, Reason: reason,
 		Since: n.clock(), Maintenance: e.is}
 	if e.last != nil && e.revision != 0 && !e.at.IsZero() {
 		judged := e.memory.Judge(e.at, *e.last, n.outage.Began(), p.Probing)
 		r.Database = &judged
 	}
-	if old.Seq != 0 && old.Revision == r.Revision && old.Verdict == r.Verdict && old.Maintenance == r.Maintenance &&
+	if old.Seq != 0 && old.Revision == r.Revision && old.Verdict == r.Verdict && old.Maintenance == r.Maintenance && old.Undone == r.Undone &&
 		!switchover.News(old.Database, r.Database, p.Failover.MaxLag) {
 		return
 	}

@@ -73,13 +73,15 @@ func (a *attempt) run(leading, ctx context.Context) {
 	d := a.perform(ctx, seen)
 	ended := a.outcome(ctx, d)
 	if ended.Outcome == failover.OutcomeInterrupted && d.loose && !waitFor(leading, time.Until(a.id.deadline)) {
-		a.p.log.Warn().Str("step", string(a.task.Step)).Str("app", a.task.App).Msg("called off in the middle of an act, which may still take effect; the next leader waits its time out")
+		a.p.log.Warn().Err(d.err).Str("step", string(a.task.Step)).Str("app", a.task.App).Msg(calledOffInAct)
 		a.p.ends <- attemptEnd{attempt: a}
 		return
 	}
 	ended.Task, ended.Token = a.task, token
 	a.p.ends <- attemptEnd{attempt: a, ended: &ended}
 }
+
+const calledOffInAct = "called off in the middle of an act, which may still take effect; the next leader waits its time out"
 
 // ask has the attempt journaled. The token is the permission to act.
 func (a *attempt) ask(ctx context.Context, start failover.Start) (uint64, error) {
@@ -178,7 +180,7 @@ func (a *attempt) hooks(ctx context.Context, when string, hooks []failover.Actio
 		output, err := a.p.r.out.do(ctx, hook, id)
 		all.output += output
 		if err != nil {
-			all.err = err
+			all.err, all.loose = err, hook.HTTP != nil // a program is dead, a receiver may go on
 			return all
 		}
 	}

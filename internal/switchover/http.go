@@ -15,7 +15,6 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
@@ -70,7 +69,6 @@ func (o *outside) transport(h *failover.HTTP) (*http.Transport, error) {
 		DisableKeepAlives:      true,
 		DisableCompression:     true,
 		MaxResponseHeaderBytes: 64 << 10,
-		ResponseHeaderTimeout:  time.Minute, // the context's deadline is the real bound
 	}
 	u, err := url.Parse(h.URL)
 	if err != nil || u.Scheme != "https" {

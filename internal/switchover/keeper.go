@@ -100,12 +100,13 @@ func (k *keeper) tend(ctx context.Context, app string) {
 	}
 }
 
-// giveUpOrphans ends attempts that an earlier Lead of this same term left open, now that their time is over: as long as one
-// is open no step may touch the app. Hands of this Lead are not there: tend is their only owner, and it tells their end.
+// giveUpOrphans ends attempts that an earlier leader, or an earlier Lead of this one, left open, now that their time is over: as
+// long as one is open no step may touch the app, nor is its mark lifted. Hands of this Lead are not there: tend is their only
+// owner, and it tells their end.
 func (k *keeper) giveUpOrphans(ctx context.Context, state *failover.State, app string) {
 	a := state.Groups[k.group].Apps[app]
 	for _, m := range []*failover.Mark{a.Mark, a.Release} {
-		if m != nil && m.Open != nil && m.Open.Term == state.Term {
+		if m != nil && m.Open != nil {
 			task := failover.Task{Group: k.group, App: app, Part: m.Open.Part, Release: m == a.Release}
 			k.tell(ctx, failover.Ended{Task: task, Token: m.Open.Token, Outcome: failover.OutcomeInterrupted, Error: errOrphan.Error()})
 		}
@@ -193,11 +194,10 @@ func (k *keeper) act(leading context.Context, state *failover.State, app *failov
 	}
 	ended := failover.Ended{Task: task, Token: result.Token, Outcome: failover.OutcomeDone, Output: lastBytes(d.output, failover.MaxOutput)}
 	switch {
-	case d.err != nil && leading.Err() != nil && owed && !errors.Is(d.err, errNoTime):
-		// Cut short by the end of this leadership: it may still take effect. The next leader waits its time out.
-		k.log.Warn().Str("app", task.App).Str("part", string(task.Part)).Msg("called off in the middle of an act, which may still take effect; the next leader waits its time out")
+	case d.err != nil && errors.Is(ctx.Err(), context.Canceled) && d.loose: // by the end of this leadership
+		k.log.Warn().Err(d.err).Str("app", task.App).Str("part", string(task.Part)).Msg(calledOffInAct)
 		return false
-	case d.err != nil && leading.Err() != nil:
+	case d.err != nil && errors.Is(ctx.Err(), context.Canceled):
 		ended.Outcome, ended.Error = failover.OutcomeInterrupted, "called off: "+d.err.Error()
 	case d.err != nil:
 		ended.Outcome, ended.Error = failover.OutcomeFailed, d.err.Error()
@@ -224,6 +224,7 @@ func (k *keeper) turn(ctx context.Context, app *failover.App, task failover.Task
 			want = failover.SwitchOff
 		}
 		d.output, d.err = maintenance{out: k.r.out, policy: app.Maintenance}.set(ctx, want, id)
+		d.loose = true
 		return d
 	}
 	if task.Part == failover.PartReprotect {
@@ -243,6 +244,7 @@ func (k *keeper) turn(ctx context.Context, app *failover.App, task failover.Task
 	default:
 		d = freeze(ctx, db, tells)
 	}
+	d.loose = true
 	return d
 }
 

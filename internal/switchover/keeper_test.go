@@ -321,6 +321,30 @@ func TestKeeperGivesUpAnOrphanOfItsOwnTerm(t *testing.T) {
 	})
 }
 
+// The old leader was called off in the middle of fencing main, and tells nothing; main did it all the same. There is nothing
+// left to be done there, and still the attempt must end: a mark with an open attempt is never lifted, and holds up every step on the app.
+func TestKeeperEndsWhatAnEarlierLeaderLeftOpen(t *testing.T) {
+	play(t, nil, func(w *world) {
+		stop := w.lead()
+		w.kill()
+		w.ended() // main is marked
+		w.see("main", failover.VerdictUp)
+		w.app("main", func(a *fakeApp) { a.dead = false; a.role = failover.RoleReplica; a.slow["on"] = time.Hour })
+		w.until("the keeper's hands are there", func(g *failover.GroupState) bool { return g.Apps["main"].Mark.Open != nil })
+		w.journal.deposed(true)
+		w.journal.elect()
+		stop()
+		w.app("main", func(a *fakeApp) { a.slow["on"] = 0; a.maintenance = true })
+		defer w.lead()()
+		w.rest(9 * time.Second)
+		want(t, "open until its time is over", w.journal.State().Groups[group].Apps["main"].Mark.Open != nil, true)
+		w.rest(2 * time.Second)
+		if m := w.journal.State().Groups[group].Apps["main"].Mark; m == nil || m.Open != nil {
+			t.Errorf("still open: %+v", m)
+		}
+	})
+}
+
 // One fencing has one key, however often it is tried; the next one has another.
 func TestKeyIsEqualAcrossAttempts(t *testing.T) {
 	moved(t, nil, func(w *world) {

@@ -18,6 +18,7 @@ type Sight struct {
 	Group, App  string
 	Maintenance failover.Switch
 	Database    *failover.Observation // nil: the app has none
+	Undone      uint64                // the app's, in the state that was there when the look began
 }
 
 // Observer looks at every app's database and maintenance switch, on every watcher, so that the evidence is there when
@@ -48,6 +49,7 @@ type observed struct {
 	anew    time.Time // looks begun before this do not count
 	tense   bool      // the group is not steady: look at the probes' rhythm
 	writes  bool      // it is the group's writer
+	undone  uint64    // index of the last undo on it; what was seen before that is to be seen anew
 }
 
 // NewObserver makes an observer. onChange is called, from its goroutines, when something changed that the others should
@@ -207,7 +209,7 @@ func (a *observed) inherit(old *observed) {
 	if old == nil {
 		return
 	}
-	a.anew, a.tense, a.writes = old.anew, old.tense, old.writes
+	a.anew, a.tense, a.writes, a.undone, a.sight.Undone = old.anew, old.tense, old.writes, old.undone, old.sight.Undone
 	if reflect.DeepEqual(a.policy.Database, old.policy.Database) {
 		a.past, a.sight.Database = old.past, old.sight.Database
 	}
@@ -227,8 +229,9 @@ func (o *Observer) feel(state *failover.State) {
 			continue
 		}
 		tense := state.Phase(key.group) != failover.PhaseSteady || g.Apps[key.app].Mark != nil
-		anew = anew || tense && !a.tense
-		a.tense = tense
+		undone := g.Apps[key.app].Undone
+		anew = anew || tense && !a.tense || undone != a.undone
+		a.tense, a.undone = tense, undone
 		a.writes = g.Writer == key.app
 	}
 	if anew {
@@ -288,7 +291,9 @@ func (a *observed) rhythm() time.Duration {
 func (o *Observer) look(watching context.Context, a *observed) {
 	ctx, cancel := context.WithTimeout(watching, a.probing.Timeout)
 	defer cancel()
-	id := identity{group: a.sight.Group, app: a.sight.App}
+	o.mu.Lock()
+	id, undone := identity{group: a.sight.Group, app: a.sight.App}, a.undone
+	o.mu.Unlock()
 	is := failover.SwitchUnknown
 	asked := make(chan struct{})
 	go func() {
@@ -315,7 +320,7 @@ func (o *Observer) look(watching context.Context, a *observed) {
 		o.mu.Unlock()
 		return // seen before the role changed
 	}
-	changed := o.take(a, is, seen)
+	changed := o.take(a, undone, is, seen)
 	o.mu.Unlock()
 	for _, s := range changed {
 		o.onChange(s)
@@ -323,13 +328,15 @@ func (o *Observer) look(watching context.Context, a *observed) {
 }
 
 // take takes in a look and returns what is news to the others. The caller holds mu.
-func (o *Observer) take(a *observed, is failover.Switch, seen *sample) []Sight {
+func (o *Observer) take(a *observed, undone uint64, is failover.Switch, seen *sample) []Sight {
 	group, old := a.sight.Group, a.sight.Database
 	outage := o.outage(group)
 	o.measure(a, seen)
 	moved := seen != nil && a.writes && outage.Hear(a.sight.App, seen.at, time.Now(), seen.db)
 	var changed []Sight
-	if s, news := a.update(is, seen, outage.Began(), a.rules.MaxLag); news {
+	again := a.sight.Undone != undone
+	a.sight.Undone = undone
+	if s, news := a.update(is, seen, outage.Began(), a.rules.MaxLag); news || again {
 		changed = append(changed, s)
 	}
 	if moved {

@@ -82,6 +82,30 @@ func TestObserverTellsOnlyNews(t *testing.T) {
 	})
 }
 
+// An undo is done on main: what was seen before says nothing of how it is now, so it is looked at anew and told, though
+// it looks the same. A look that was under way then does not count as one that came after.
+func TestAnUndoIsLookedAtAnew(t *testing.T) {
+	observe(t, nil, func(v *watched) {
+		v.rest(time.Minute)
+		stop := v.lead()
+		defer func() { stop() }()
+		v.app("standby", func(a *fakeApp) { a.broken["catch_up"] = true })
+		v.request()
+		v.ended()
+		index := v.journal.State().Groups[group].Apps["main"].Undone
+		if index == 0 {
+			t.Fatal("no undo was noted")
+		}
+		v.rest(time.Second)
+		want(t, "seen since", v.sight("main").Undone, index)
+		last := v.told()
+		at := slices.IndexFunc(last, func(s Sight) bool { return s.App == "main" && s.Undone == index })
+		if at < 0 || last[at].Maintenance != failover.SwitchOff || last[at].Database.Frozen {
+			t.Errorf("told: %+v", last)
+		}
+	})
+}
+
 func TestObserverBoundsALook(t *testing.T) {
 	observe(t, nil, func(v *watched) {
 		v.app("main", func(a *fakeApp) { a.hangs = true })

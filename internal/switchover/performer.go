@@ -144,9 +144,9 @@ func (p *performer) launch(ctx context.Context, state *failover.State) (again ti
 		}
 		a := newAttempt(p, state, task)
 		p.running[task] = a
-		calledOff, cancel := context.WithCancel(ctx)
+		acting, cancel := context.WithCancel(ctx)
 		a.cancel = cancel
-		go a.run(ctx, calledOff)
+		go a.run(ctx, acting)
 	}
 	return again
 }
@@ -190,8 +190,11 @@ func foreignKeeper(state *failover.State, group, app string, began time.Time) (w
 	a := state.Groups[group].Apps[app]
 	for _, m := range []*failover.Mark{a.Mark, a.Release} {
 		if m != nil && m.Open != nil {
-			hands := failover.Task{Group: group, App: app, Part: m.Open.Part}
-			wait = max(wait, time.Until(began.Add(state.Timeout(hands))))
+			timeout := m.Open.Timeout
+			if timeout == 0 {
+				timeout = state.Timeout(failover.Task{Group: group, App: app, Part: m.Open.Part})
+			}
+			wait = max(wait, time.Until(began.Add(timeout)))
 		}
 	}
 	return wait

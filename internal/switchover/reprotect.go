@@ -58,6 +58,7 @@ func (r *Runner) reprotect(ctx context.Context, state *failover.State, task fail
 		}
 	}
 	db.Begin(id.token)
+	d.loose = true
 	switch f, ok := db.(follower); {
 	case len(app.Database.Reprotect) > 0:
 		d.output, d.err = r.out.do(ctx, failover.Action{Exec: app.Database.Reprotect}, id)

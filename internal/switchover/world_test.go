@@ -318,7 +318,7 @@ func (w *world) see(app string, v failover.Verdict) {
 	}
 	var list []failover.Report
 	for _, m := range s.Members {
-		list = append(list, failover.Report{Group: group, App: app, Watcher: m.Name, Boot: 1, Seq: w.number(), Revision: g.Apps[app].Revision,
+		list = append(list, failover.Report{Group: group, App: app, Watcher: m.Name, Boot: 1, Seq: w.number(), Revision: g.Apps[app].Revision, Undone: g.Apps[app].Undone,
 			Verdict: v, Reason: "connection refused", Maintenance: failover.SwitchUnknown, Database: o})
 	}
 	w.must(failover.Command{Reports: &failover.Reports{Reports: list}})

@@ -69,6 +69,7 @@ type Report struct {
 	Verdict     Verdict      `json:"verdict"`
 	Reason      string       `json:"reason,omitempty"`
 	Since       time.Time    `json:"since"`
+	Undone      uint64       `json:"undone,omitempty"` // the app's, as this watcher's state had it when it began to look
 	Maintenance Switch       `json:"maintenance,omitempty"`
 	Database    *Observation `json:"database,omitempty"`
 	Expires     *time.Time   `json:"expires,omitempty"` // its certificate

@@ -65,45 +65,40 @@ func (s *State) refreshApp(g *GroupState, p *Group, a *AppState) {
 		s.event("health", g.Name, a.Name, fmt.Sprintf("%s is %s by quorum", a.Name, health), data)
 		a.Down = health == HealthDown || a.Down && health != HealthUp
 	}
-	a.Maintenance = s.maintenance(a)
-	if a.Maintenance != SwitchUnknown {
-		a.LastMaintenance = a.Maintenance
-	}
-	if s.role(a) != RoleUnknown {
-		a.LastFrozen = s.frozen(a)
-	}
+	a.Maintenance = s.maintenanceIn(s.freshReports(a))
+	s.noteLast(a)
 	if a.Name == g.Active && health == HealthUp {
 		g.UpOnce = true
 	}
 }
 
-// takenBack corrects what watchers said of an app before an undo was done there. What they saw was our own doing; an app that
-// fails again before they have looked anew would be taken to have been so before we came, and the next undo would leave it so.
-func (a *AppState) takenBack(part Part, fenced bool) {
-	if a == nil {
+// noteLast keeps what a quorum last saw of an app's maintenance and freeze. What watchers saw before an undo was done there was
+// a switchover's doing, and no word on how the app is without one.
+func (s *State) noteLast(a *AppState) {
+	reports := slices.DeleteFunc(s.freshReports(a), func(r *Report) bool { return r.Undone < a.Undone })
+	if is := s.maintenanceIn(reports); is != SwitchUnknown {
+		a.LastMaintenance = is
+	}
+	if s.roleIn(reports) != RoleUnknown {
+		a.LastFrozen = s.frozenIn(reports)
+	}
+}
+
+// takenBack notes how an undo, or a release that made up for one, has left a part of an app. Reports of looks that began
+// before this entry say nothing of that; watchers look anew when they see it.
+func (a *AppState) takenBack(index uint64, part Part, fenced bool) {
+	switch part {
+	case PartMaintenance:
+		a.LastMaintenance = SwitchOff
+		if fenced {
+			a.LastMaintenance = SwitchOn
+		}
+	case PartDatabase:
+		a.LastFrozen = fenced
+	default:
 		return
 	}
-	is := SwitchOff
-	if fenced {
-		is = SwitchOn
-	}
-	for name, old := range a.Reports {
-		r := *old
-		switch {
-		case part == PartMaintenance && (r.Maintenance == SwitchOn || r.Maintenance == SwitchOff):
-			r.Maintenance = is
-		case part == PartDatabase && r.Database != nil:
-			r.Database = copied(r.Database)
-			r.Database.Frozen = r.Database.Frozen && fenced
-		}
-		a.Reports[name] = &r
-	}
-	switch {
-	case part == PartMaintenance && a.LastMaintenance != "":
-		a.LastMaintenance = is
-	case part == PartDatabase:
-		a.LastFrozen = a.LastFrozen && fenced
-	}
+	a.Undone = index
 }
 
 // health adds up the fresh verdicts on an app that were given on its present probes and role. Down takes as many as the
@@ -141,10 +136,10 @@ func (s *State) freshReports(a *AppState) []*Report {
 	return reports
 }
 
-// maintenance is what a majority of all members sees.
-func (s *State) maintenance(a *AppState) Switch {
+// maintenanceIn is what a majority of all members says in these reports of an app's maintenance.
+func (s *State) maintenanceIn(reports []*Report) Switch {
 	seen := map[Switch]int{}
-	for _, r := range s.freshReports(a) {
+	for _, r := range reports {
 		seen[r.Maintenance]++
 	}
 	for _, v := range []Switch{SwitchOn, SwitchOff} {
@@ -211,9 +206,11 @@ func (s *State) settle(g *GroupState) {
 }
 
 // role is what a majority of all members sees of an app's database.
-func (s *State) role(a *AppState) Role {
+func (s *State) role(a *AppState) Role { return s.roleIn(s.freshReports(a)) }
+
+func (s *State) roleIn(reports []*Report) Role {
 	seen := map[Role]int{}
-	for _, r := range s.freshReports(a) {
+	for _, r := range reports {
 		if r.Database != nil {
 			seen[r.Database.Role]++
 		}
@@ -227,9 +224,11 @@ func (s *State) role(a *AppState) Role {
 }
 
 // frozen reports whether a majority of all members sees the app's database refuse writes.
-func (s *State) frozen(a *AppState) bool {
+func (s *State) frozen(a *AppState) bool { return s.frozenIn(s.freshReports(a)) }
+
+func (s *State) frozenIn(reports []*Report) bool {
 	n := 0
-	for _, r := range s.freshReports(a) {
+	for _, r := range reports {
 		if r.Database != nil && r.Database.Frozen {
 			n++
 		}

@@ -220,9 +220,9 @@ func (s *State) undoEnded(g *GroupState, w *Switchover, step *Step, e *Ended) {
 		step.State, step.Tries = StepUndone, 0
 		switch step.Name {
 		case StepMaintenanceOn:
-			g.Apps[step.App].takenBack(PartMaintenance, step.Prior == PriorOn)
+			g.Apps[step.App].takenBack(s.Index, PartMaintenance, step.Prior == PriorOn)
 		case StepFreeze:
-			g.Apps[step.App].takenBack(PartDatabase, step.Prior == PriorFrozen)
+			g.Apps[step.App].takenBack(s.Index, PartDatabase, step.Prior == PriorFrozen)
 		}
 	case OutcomeFailed:
 		step.State = StepFailed
@@ -244,7 +244,7 @@ func (s *State) startKeeping(g *GroupState, st *Start) Result {
 	if m.Open != nil && m.Open.Term == s.Term {
 		return refuse(CodeStale, "attempt_open", "attempt %d on %s is open", m.Open.Token, st.App)
 	}
-	m.Open = &Attempt{Token: s.Token(s.Index), Term: s.Term, Part: st.Part, Since: s.Time}
+	m.Open = &Attempt{Token: s.Token(s.Index), Term: s.Term, Part: st.Part, Since: s.Time, Timeout: s.Timeout(st.Task)}
 	m.Attempts++
 	return Result{Accepted: true, Token: m.Open.Token}
 }
@@ -276,7 +276,7 @@ func (s *State) endKeeping(g *GroupState, e *Ended) (Result, bool) {
 		return Result{}, true
 	}
 	m.settle(part)
-	a.takenBack(part, false)
+	a.takenBack(s.Index, part, false)
 	if m.empty() {
 		a.Release = nil
 	}

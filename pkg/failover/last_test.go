@@ -81,7 +81,35 @@ func TestAnUndoOutdatesWhatWasSeen(t *testing.T) {
 		check("undone")
 		w.say([]string{"w1"}, "standby", w.saw("shop", "standby", VerdictUp))
 		check("another report")
+		w.say([]string{"w1", "w2", "w3"}, "main", closed) // which they looked at before the undo
+		check("old looks")
 		w.down("main")
 		check("down")
+		closed.undone = w.group("shop").Apps["main"].Undone
+		w.say([]string{"w1", "w2"}, "main", closed) // whoever closed it now
+		if a := w.group("shop").Apps["main"]; a.LastMaintenance != SwitchOn || !a.LastFrozen {
+			t.Errorf("new looks: %+v", a)
+		}
+	}
+}
+
+// An attempt to keep a mark has the time that the policy gave it when it began, whatever a later policy says: a new leader
+// waits as long as the old one's hands may move.
+func TestKeepingHasTheTimeThatItBeganWith(t *testing.T) {
+	p := defaultPlot()
+	w := begin(t, p)
+	w.allUp()
+	w.down("main")
+	w.must(Command{By: "uid:0", Request: &Request{Group: "shop", Force: true}})
+	w.failed(StepMaintenanceOn, "connection refused")
+	w.did(StepMaintenanceOff)
+	task := w.s.Keep("shop")
+	if len(task) == 0 {
+		t.Fatal("nothing is to be kept")
+	}
+	before := w.s.Timeout(task[0])
+	w.must(Command{Journal: &Journal{Start: &Start{Task: task[0]}}})
+	if open := w.group("shop").Apps["main"].Mark.Open; open == nil || open.Timeout != before || before == 0 {
+		t.Errorf("%+v, want %s", open, before)
 	}
 }

@@ -161,6 +161,7 @@ type AppState struct {
 	// What a quorum last saw of it since its role or its probes changed; an app that does not answer now is taken to be so.
 	LastMaintenance Switch `json:"last_maintenance,omitempty"` // empty: never known
 	LastFrozen      bool   `json:"last_frozen,omitempty"`
+	Undone          uint64 `json:"undone,omitempty"` // index at which the last undo was done on it
 	// TellsFrozen says that its database has told at least once that it is frozen, so that one which does not tell it is not.
 	TellsFrozen bool `json:"tells_frozen,omitempty"`
 }
@@ -191,6 +192,8 @@ type Attempt struct {
 	Term  uint64    `json:"term"`
 	Part  Part      `json:"part"`
 	Since time.Time `json:"since"`
+	// Timeout is what it has, whatever a later policy says; zero: what the policy says (written before there was this field).
+	Timeout time.Duration `json:"timeout,omitempty"`
 }
 
 // Part is what of an app a mark's attempt acts on.

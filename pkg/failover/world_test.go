@@ -221,6 +221,7 @@ type sight struct {
 	verdict     Verdict
 	reason      string
 	maintenance Switch
+	undone      uint64
 	database    *Observation
 	old         bool // numbered older than what the watcher said before
 	revision    uint64
@@ -232,7 +233,7 @@ func (w *world) saw(group, app string, verdict Verdict) sight {
 	if g == nil || g.Apps[app] == nil {
 		return sight{verdict: verdict}
 	}
-	v := sight{verdict: verdict, maintenance: SwitchUnknown, revision: g.Apps[app].Revision}
+	v := sight{verdict: verdict, maintenance: SwitchUnknown, revision: g.Apps[app].Revision, undone: g.Apps[app].Undone}
 	if p.HasDatabase() {
 		v.database = &Observation{Role: RoleUnknown}
 	}
@@ -257,7 +258,7 @@ func (w *world) reports(watchers []string, group, app string, v sight) []Report 
 	var list []Report
 	for _, name := range watchers {
 		w.seq++
-		r := Report{Group: group, App: app, Watcher: name, Boot: 1, Seq: w.seq, Revision: v.revision, Verdict: v.verdict, Reason: v.reason,
+		r := Report{Group: group, App: app, Watcher: name, Boot: 1, Seq: w.seq, Revision: v.revision, Undone: v.undone, Verdict: v.verdict, Reason: v.reason,
 			Since: w.clock, Maintenance: v.maintenance, Database: v.database}
 		if v.old {
 			r.Boot, r.Seq = 0, 1
