@@ -11,11 +11,12 @@ case $verb in start|run|stop) ;; *) dir= ;; esac
 address() { case $1 in main) echo 127.0.1.1 ;; standby) echo 127.0.1.2 ;; esac; }
 
 # run starts a server that was set up before, and waits until it answers. read_only=1 is on purpose: a server that was
-# restarted stays closed until Watchover or a person opens it.
+# restarted stays closed until Watchover or a person opens it. Each has a tmpdir of its own: a server that starts deletes the
+# temporary tables that it finds there, also another server's.
 run() {
   local name=$1 id=1
   [ "$name" = main ] || id=2
-  mariadbd --no-defaults --user="$(id -un)" --datadir="$dir/$name/data" --socket="$dir/$name/sock" --pid-file="$dir/$name/pid" \
+  mariadbd --no-defaults --user="$(id -un)" --datadir="$dir/$name/data" --tmpdir="$dir/$name" --socket="$dir/$name/sock" --pid-file="$dir/$name/pid" \
     --bind-address="$(address "$name")" --port=13306 --server-id=$id --report-host="$(address "$name")" \
     --log-bin=bin --log-slave-updates --relay-log=relay --gtid-strict-mode=1 --read-only=1 --slave-net-timeout=4 \
     --innodb-buffer-pool-size=16M --innodb-log-file-size=4M --performance-schema=0 >>"$dir/$name/log" 2>&1 &
@@ -35,7 +36,7 @@ start() {
   dir=$(cd "$dir" && pwd)
   for name in main standby; do
     mkdir "$dir/$name"
-    mariadb-install-db --no-defaults --user="$(id -un)" --datadir="$dir/$name/data" --auth-root-authentication-method=normal \
+    mariadb-install-db --no-defaults --user="$(id -un)" --datadir="$dir/$name/data" --tmpdir="$dir/$name" --auth-root-authentication-method=normal \
       --skip-test-db --innodb-log-file-size=4M >"$dir/$name/log" 2>&1
     run "$name"
   done

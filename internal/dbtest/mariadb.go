@@ -49,8 +49,9 @@ func (m *MariaDB) Address() string { return fmt.Sprintf("127.0.0.1:%d", m.Port) 
 // Start starts the server, the first time or again, and waits until it answers.
 func (m *MariaDB) Start(t TB) {
 	t.Helper()
+	// A tmpdir of its own: when a server starts it deletes the temporary tables that it finds there, also another server's.
 	argv := []string{
-		"--no-defaults", "--datadir=" + m.Dir + "/data", "--socket=" + m.socket(),
+		"--no-defaults", "--datadir=" + m.Dir + "/data", "--tmpdir=" + m.Dir, "--socket=" + m.socket(),
 		"--port=" + strconv.Itoa(m.Port), "--bind-address=127.0.0.1", "--server-id=" + strconv.Itoa(m.ID), "--pid-file=" + m.Dir + "/pid",
 		"--log-bin=bin", "--log-slave-updates", "--gtid-strict-mode=1", "--relay-log=relay", "--sync-binlog=0", "--innodb-flush-log-at-trx-commit=2",
 		"--innodb-buffer-pool-size=16M", "--performance-schema=0", "--slave-net-timeout=4", "--skip-name-resolve", "--max-connections=30", redoSize,
@@ -220,7 +221,7 @@ func (d *mariadbDirectory) take(t TB, a Account) string {
 		if err != nil {
 			t.Fatalf("cannot make a directory: %v", err)
 		}
-		a.Run(t, dir, Find(t, "mariadb-server", "mariadb-install-db"), "--no-defaults", "--datadir="+dir+"/data",
+		a.Run(t, dir, Find(t, "mariadb-server", "mariadb-install-db"), "--no-defaults", "--datadir="+dir+"/data", "--tmpdir="+dir,
 			"--auth-root-authentication-method=normal", "--skip-test-db", redoSize)
 		d.dir = dir
 	})
