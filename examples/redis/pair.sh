@@ -52,8 +52,16 @@ CONF
 }
 
 stop() {
+  local name pid pids=()
   for name in main standby; do
-    if [ -s "$dir/$name/pid" ]; then kill "$(cat "$dir/$name/pid")" 2>/dev/null || true; fi
+    if [ -s "$dir/$name/pid" ]; then pids+=("$(cat "$dir/$name/pid")"); fi
+  done
+  for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+  for pid in "${pids[@]}"; do
+    for _ in $(seq 300); do
+      kill -0 "$pid" 2>/dev/null || break
+      sleep 0.1
+    done
   done
 }
 
