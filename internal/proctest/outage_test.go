@@ -3,6 +3,8 @@ package proctest
 import (
 	"context"
 	"net/http"
+	"os"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -142,7 +144,11 @@ func TestAWrongProbeURLFromTheStartNeverSwitches(t *testing.T) {
 func TestAFlappingMainSwitchesOnce(t *testing.T) {
 	t.Parallel()
 	c := newCluster(t, settings{})
-	for range 4 {
+	rounds := 4
+	if n, err := strconv.Atoi(os.Getenv("PROCTEST_FLAPS")); err == nil { // 24 are two minutes
+		rounds = n
+	}
+	for range rounds {
 		c.killApp("main")
 		// Long enough for a switchover: a main that is back before its point of no return has it undone.
 		during(t, 4*time.Second, "every watcher runs", c.allRun)
