@@ -36,7 +36,7 @@ type layer struct {
 }
 
 var layers = []layer{
-	{name: "rules", args: []string{"./pkg/failover"}, limit: 10 * time.Minute},
+	{name: "rules", args: []string{"./pkg/failover", "-rapid.nofailfile"}, limit: 10 * time.Minute},
 	{name: "runner", args: []string{"./internal/switchover"}, limit: 10 * time.Minute},
 	{name: "sim", args: []string{"-run", "^TestSeeds$", "./internal/sim", "-seeds", "4000", "-shrink=false"}, limit: 20 * time.Minute, tries: regexp.MustCompile(`seed (\d+) breaks`)},
 	{name: "bubble", args: []string{"-run", "^TestBubbleSchedules$", "./internal/daemon"}, env: []string{"SCHEDULES=700"}, limit: 20 * time.Minute, tries: regexp.MustCompile(`seed (\d+):`)},
