@@ -46,5 +46,5 @@ var mutants = []mutant{
 	{8, "no cooldown", rules + "switchover.go", "if w.Result != ResultUndone && w.Policy.Failover.Cooldown > 0 {", "if w.Result == ResultAborted {"},
 	{8, "a snapshot forgets which commands were applied", rules + "state.go", "`json:\"applied\"`", "`json:\"-\"`"},
 	{8, "a halted step is never tried again", rules + "next.go", "case step.State == StepFailed && w.Undoing == \"\":\n\t\treturn haltedRetry", "case step.State == StepFailed && w.Undoing == \"\":\n\t\treturn 1000000 * haltedRetry"},
-	{8, "an attempt nobody's hands are on stays open", "internal/switchover/performer.go", "if step.Open == \"\" || step.OpenTerm != state.Term {\n\t\treturn false", "if true {\n\t\treturn false"},
+	{8, "an attempt nobody's hands are on stays open", "internal/switchover/performer.go", "if step.Open == \"\" || step.OpenTerm != state.Term || state.Term != p.term {\n\t\treturn false", "if true {\n\t\treturn false"},
 }

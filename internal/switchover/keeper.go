@@ -24,6 +24,7 @@ type keeper struct {
 	journal Journal
 	group   string
 	began   time.Time // when this watcher began to lead
+	term    uint64    // the state's, then
 	log     zerolog.Logger
 
 	mu       sync.Mutex // guards what follows
@@ -32,8 +33,8 @@ type keeper struct {
 	upAt     map[failover.Task]time.Time
 }
 
-func newKeeper(r *Runner, j Journal, group string, began time.Time) *keeper {
-	return &keeper{r: r, journal: j, group: group, began: began, log: r.opts.Log.With().Str("group", group).Logger(),
+func newKeeper(r *Runner, j Journal, group string, began time.Time, term uint64) *keeper {
+	return &keeper{r: r, journal: j, group: group, began: began, term: term, log: r.opts.Log.With().Str("group", group).Logger(),
 		believed: map[failover.Task]bool{}, half: map[failover.Task]bool{}, upAt: map[failover.Task]time.Time{}}
 }
 
@@ -102,11 +103,11 @@ func (k *keeper) tend(ctx context.Context, app string) {
 
 // giveUpOrphans ends attempts that an earlier leader, or an earlier Lead of this one, left open, now that their time is over: as
 // long as one is open no step may touch the app, nor is its mark lifted. Hands of this Lead are not there: tend is their only
-// owner, and it tells their end.
+// owner, and it tells their end. In a state of a later term they are the next leader's, who moves them now.
 func (k *keeper) giveUpOrphans(ctx context.Context, state *failover.State, app string) {
 	a := state.Groups[k.group].Apps[app]
 	for _, m := range []*failover.Mark{a.Mark, a.Release} {
-		if m != nil && m.Open != nil {
+		if m != nil && m.Open != nil && state.Term == k.term {
 			task := failover.Task{Group: k.group, App: app, Part: m.Open.Part, Release: m == a.Release}
 			k.tell(ctx, failover.Ended{Task: task, Token: m.Open.Token, Outcome: failover.OutcomeInterrupted, Error: errOrphan.Error()})
 		}

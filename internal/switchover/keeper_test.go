@@ -271,7 +271,7 @@ func TestKeepingThatIsJournaledTooLateDoesNothing(t *testing.T) {
 
 func TestKeeperSurvivesAPolicyWithoutItsGroup(t *testing.T) {
 	play(t, nil, func(w *world) {
-		k := newKeeper(w.runner, w.journal, group, time.Now())
+		k := newKeeper(w.runner, w.journal, group, time.Now(), w.journal.State().Term)
 		task := failover.Task{Group: group, App: "main", Part: failover.PartMaintenance}
 		policy := *w.journal.State().Policy
 		policy.Groups = nil
@@ -345,11 +345,27 @@ func TestKeeperEndsWhatAnEarlierLeaderLeftOpen(t *testing.T) {
 	})
 }
 
+// Another watcher leads and fences main, and this one has not noticed yet that it leads no more: those hands are moving.
+func TestKeeperLeavesTheNextLeadersAttemptAlone(t *testing.T) {
+	play(t, nil, func(w *world) {
+		stop := w.lead()
+		w.kill()
+		w.ended()
+		defer stop()
+		w.rest(time.Minute) // so that its own waiting is over
+		w.journal.elect()
+		task := failover.Task{Group: group, App: "main", Part: failover.PartMaintenance}
+		w.must(failover.Command{Journal: &failover.Journal{Start: &failover.Start{Task: task}}})
+		w.rest(5 * time.Second)
+		want(t, "the attempt is open", w.journal.State().Groups[group].Apps["main"].Mark.Open != nil, true)
+	})
+}
+
 // One fencing has one key, however often it is tried; the next one has another.
 func TestKeyIsEqualAcrossAttempts(t *testing.T) {
 	moved(t, nil, func(w *world) {
 		task := failover.Task{Group: group, App: "main", Part: failover.PartMaintenance}
-		k := newKeeper(w.runner, w.journal, group, time.Now())
+		k := newKeeper(w.runner, w.journal, group, time.Now(), w.journal.State().Term)
 		key := func() string { return k.identity(w.journal.State(), task).key }
 		first := key()
 		w.app("main", func(a *fakeApp) { a.broken["on"] = true })

@@ -412,7 +412,7 @@ func TestOutputOfHooksAndActIsKeptAndBounded(t *testing.T) {
 func TestGroupRemovedWhileAnAnswerIsOnItsWay(t *testing.T) {
 	play(t, nil, func(w *world) {
 		answer, gone := make(chan struct{}), make(chan struct{})
-		p := newPerformer(w.runner, slowAnswers{w.journal, answer}, group, time.Now())
+		p := newPerformer(w.runner, slowAnswers{w.journal, answer}, group, time.Now(), w.journal.State().Term)
 		p.outcomes = []failover.Ended{{Task: failover.Task{Group: group, Switchover: 1}}}
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()

@@ -32,6 +32,7 @@ type performer struct {
 	journal Journal
 	group   string
 	began   time.Time // when this watcher began to lead
+	term    uint64    // the state's, then
 	log     zerolog.Logger
 
 	running  map[failover.Task]*attempt
@@ -67,9 +68,9 @@ type proposal struct {
 	err   error // it may not have reached the log
 }
 
-func newPerformer(r *Runner, j Journal, group string, began time.Time) *performer {
+func newPerformer(r *Runner, j Journal, group string, began time.Time, term uint64) *performer {
 	return &performer{
-		r: r, journal: j, group: group, began: began, log: r.opts.Log.With().Str("group", group).Logger(),
+		r: r, journal: j, group: group, began: began, term: term, log: r.opts.Log.With().Str("group", group).Logger(),
 		running: map[failover.Task]*attempt{}, pause: map[failover.Task]time.Time{},
 		starts: make(chan startRequest), ends: make(chan attemptEnd), settled: make(chan proposal),
 	}
@@ -172,7 +173,7 @@ var errOrphan = errors.New("given up: its time is over and none of this leader's
 // start got into the log after its proposer had given it up. Nobody else will, and no other is accepted while it is open.
 func (p *performer) giveUpOrphan(state *failover.State, task failover.Task) bool {
 	step := state.Groups[p.group].Switchover.Step(task.Step)
-	if step.Open == "" || step.OpenTerm != state.Term {
+	if step.Open == "" || step.OpenTerm != state.Term || state.Term != p.term {
 		return false
 	}
 	task.Work = step.Open

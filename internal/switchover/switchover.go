@@ -68,7 +68,7 @@ func New(opts Options) *Runner {
 // Lead works until ctx ends, which is when the watcher leads no more. It returns when all its hands are still, after
 // telling the next leader so as far as that can be reached.
 func (r *Runner) Lead(ctx context.Context, journal Journal) {
-	began := time.Now()
+	began, term := time.Now(), journal.State().Term
 	running := map[string]chan struct{}{}
 	for {
 		changed := journal.Watch()
@@ -80,7 +80,7 @@ func (r *Runner) Lead(ctx context.Context, journal Journal) {
 			running[group] = done
 			go func() {
 				defer close(done)
-				r.lead(ctx, journal, group, began)
+				r.lead(ctx, journal, group, began, term)
 			}()
 		}
 		select {
@@ -95,15 +95,15 @@ func (r *Runner) Lead(ctx context.Context, journal Journal) {
 }
 
 // lead runs one group's switchovers and keeps its marks, until ctx ends or the group is gone.
-func (r *Runner) lead(ctx context.Context, journal Journal, group string, began time.Time) {
+func (r *Runner) lead(ctx context.Context, journal Journal, group string, began time.Time, term uint64) {
 	ctx, cancel := context.WithCancel(ctx)
-	k := newKeeper(r, journal, group, began)
+	k := newKeeper(r, journal, group, began, term)
 	kept := make(chan struct{})
 	go func() {
 		defer close(kept)
 		k.run(ctx)
 	}()
-	newPerformer(r, journal, group, began).run(ctx)
+	newPerformer(r, journal, group, began, term).run(ctx)
 	cancel()
 	<-kept
 }
