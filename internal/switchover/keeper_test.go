@@ -326,11 +326,7 @@ func TestKeeperGivesUpAnOrphanOfItsOwnTerm(t *testing.T) {
 func TestKeeperEndsWhatAnEarlierLeaderLeftOpen(t *testing.T) {
 	play(t, nil, func(w *world) {
 		stop := w.lead()
-		w.kill()
-		w.ended() // main is marked
-		w.see("main", failover.VerdictUp)
-		w.app("main", func(a *fakeApp) { a.dead = false; a.role = failover.RoleReplica; a.slow["on"] = time.Hour })
-		w.until("the keeper's hands are there", func(g *failover.GroupState) bool { return g.Apps["main"].Mark.Open != nil })
+		w.keeperIsStuck()
 		w.journal.deposed(true)
 		w.journal.elect()
 		stop()

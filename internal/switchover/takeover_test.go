@@ -20,6 +20,15 @@ func (w *world) stuckAt(app, verb string, step failover.StepName) {
 	synctest.Wait()
 }
 
+// keeperIsStuck lets main be marked and come back, and returns when the keeper's hands are on it and never end.
+func (w *world) keeperIsStuck() {
+	w.kill()
+	w.ended()
+	w.see("main", failover.VerdictUp)
+	w.app("main", func(a *fakeApp) { a.dead = false; a.role = failover.RoleReplica; a.slow["on"] = time.Hour })
+	w.until("the keeper's hands are there", func(g *failover.GroupState) bool { return g.Apps["main"].Mark.Open != nil })
+}
+
 // crash ends a leader as SIGKILL would: nothing of it is heard any more. Its hands die with it.
 func (w *world) crash(stop func()) {
 	w.journal.set(func(j *fakeJournal) { j.refuse = func(failover.Command) error { return errLost } })
@@ -101,11 +110,7 @@ func TestTakeoverWaitsOutAnActThatWasCalledOff(t *testing.T) {
 func TestKeeperTellsNothingOfAnActThatWasCalledOff(t *testing.T) {
 	play(t, nil, func(w *world) {
 		stop := w.lead()
-		w.kill()
-		w.ended() // main is marked
-		w.see("main", failover.VerdictUp)
-		w.app("main", func(a *fakeApp) { a.dead = false; a.role = failover.RoleReplica; a.slow["on"] = time.Hour })
-		w.until("the keeper's hands are there", func(g *failover.GroupState) bool { return g.Apps["main"].Mark.Open != nil })
+		w.keeperIsStuck()
 		n := len(w.runs("main on"))
 		w.journal.deposed(true)
 		w.journal.elect()
@@ -188,11 +193,7 @@ func TestLeadReturnsThoughTheLogHangs(t *testing.T) {
 func TestTakeoverWaitsOutAForeignKeeper(t *testing.T) {
 	play(t, nil, func(w *world) {
 		stop := w.lead()
-		w.kill()
-		w.ended() // main is marked
-		w.see("main", failover.VerdictUp)
-		w.app("main", func(a *fakeApp) { a.dead = false; a.role = failover.RoleReplica; a.slow["on"] = time.Hour })
-		w.until("the keeper's hands are there", func(g *failover.GroupState) bool { return g.Apps["main"].Mark.Open != nil })
+		w.keeperIsStuck()
 		w.crash(stop)
 		w.app("main", func(a *fakeApp) { a.slow["on"] = 0; a.maintenance = true })
 		began := w.now()
