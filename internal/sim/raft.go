@@ -180,7 +180,7 @@ func (l *ledger) commit(r *record) (*failover.State, failover.Result) {
 		l.w.stats.Entries++
 		l.count.entry(before, r.entry, after, result)
 		l.w.tellEntry(before, r.entry, after, result)
-		l.judge.entry(before, r.entry, after, result)
+		l.judge.entry(before, r, after, result)
 	}
 	return after, result
 }
