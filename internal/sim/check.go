@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -186,6 +187,9 @@ func (j *judge) noteOrders(e failover.Entry, after *failover.State, r failover.R
 // Tokens, epochs and serials go on from where they were.
 func (j *judge) beginsAnew(what string, s *failover.State) {
 	j.held = what
+	for _, table := range j.verdicts {
+		maps.DeleteFunc(table, func(watcher string, _ failover.Report) bool { return s.Member(watcher) == nil })
+	}
 	g := s.Groups[group]
 	j.paused = g.Pause != nil
 	if g.Cooldown == nil {
@@ -318,6 +322,10 @@ func (j *judge) acts(p *program) {
 	case "off", "unfreeze", "promote":
 		if g.Writer != p.a.name {
 			j.w.violate("writer", "%s of %s with token %d, though %s was the writer then", p.title(), p.n.name, p.token, g.Writer)
+		}
+	case "reprotect":
+		if g.Writer == p.a.name {
+			j.w.violate("writer", "%s of %s with token %d, though it was the writer then", p.title(), p.n.name, p.token)
 		}
 	case "on", "freeze":
 		if g.Writer == p.a.name && start.Switchover == 0 {
