@@ -38,7 +38,6 @@ var mutants = []mutant{
 	{5, "a mark is washed off when its app answers", rules + "undo.go", "if s.verifiedReplica(g, p, a) < s.Majority() {", "if a.Health != HealthUp {"},
 
 	{6, "the serial follows the clock alone", rules + "apply.go", "if now := s.Time.Unix(); now > int64(next) &&", "if now := s.Time.Unix(); now > 0 &&"},
-	{6, "a restore brings an old serial back", rules + "restore.go", "s.Serial = max(s.Serial, saved.Serial)", "s.Serial = saved.Serial"},
 	{6, "a switch does not raise the serial", rules + "switchover.go", "s.changeRoles(g, w.To)\n\ts.bumpSerial()", "s.changeRoles(g, w.To)"},
 
 	{7, "a pause holds nothing back", rules + "decide.go", "return condition(BlockPaused, false, \"%s\", text)", "return condition(BlockPaused, true, \"%s\", text)"},

@@ -4,7 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strconv"
@@ -23,16 +23,20 @@ type source struct {
 
 func readRules(t *testing.T) *source {
 	t.Helper()
-	const dir = "../../pkg/failover"
-	packages, err := parser.ParseDir(token.NewFileSet(), dir, func(f fs.FileInfo) bool { return !strings.HasSuffix(f.Name(), "_test.go") }, 0)
+	paths, err := filepath.Glob("../../pkg/failover/*.go")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &source{values: map[string]string{}, typed: map[string][]string{}}
-	for _, p := range packages {
-		for _, name := range sortedKeys(p.Files) {
-			s.files = append(s.files, p.Files[name])
+	for _, path := range paths {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
 		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.files = append(s.files, file)
 	}
 	s.each(func(n ast.Node) {
 		if d, ok := n.(*ast.GenDecl); ok && d.Tok == token.CONST {
@@ -139,7 +143,7 @@ func knownRules(t *testing.T) tally {
 			known[kind+"  "+name] = 0
 		}
 	}
-	codes := s.typed["code"]
+	var codes []string
 	for name, value := range s.values {
 		if strings.HasPrefix(name, "Code") {
 			codes = append(codes, value)

@@ -1,6 +1,7 @@
 package failover
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -47,5 +48,27 @@ func TestPolicyCannotTakeAWatchersName(t *testing.T) {
 	p.Groups[0].Record = "w2"
 	if r := w.apply(Command{SetPolicy: &SetPolicy{Revision: w.s.PolicyRevision, Policy: p}}); r.Accepted || !strings.Contains(r.Detail, "the name of a watcher") {
 		t.Errorf("%+v", r)
+	}
+}
+
+// What no operator's program sends, and one watcher too many.
+func TestOddCommandsAreRefused(t *testing.T) {
+	w := newWorld(t)
+	w.init(defaultPlot())
+	for len(w.s.Members) < maxMembers {
+		w.s.Members = append(w.s.Members, Member{Name: fmt.Sprintf("x%d", len(w.s.Members))})
+	}
+	tests := []struct {
+		rule string
+		c    Command
+	}{
+		{"too_many_watchers", Command{AddMember: &AddMember{Name: "w9", Address: "w9:7653", DNS: []string{"192.0.2.9"}}}},
+		{"for", Command{Pause: &PauseOrder{For: -1}}},
+		{"empty", Command{}},
+	}
+	for _, test := range tests {
+		if r := w.apply(test.c); r.Accepted || r.Rule != test.rule {
+			t.Errorf("%+v, want %s", r, test.rule)
+		}
 	}
 }
