@@ -11,8 +11,8 @@
 // What is modelled, and where: Raft, as far as the rest can feel it, with terms, elections, entries that are lost or
 // commit late under the next leader (raft.go); what the leader proposes by itself, after duties.go, fresh.go and
 // reports.go of internal/cluster (reign.go); the watchers' looks (eyes.go); programs under their guard, and what goes
-// wrong with them (program.go); apps and databases (app.go); clients that write (client.go); people (verbs.go), and histories that begin anew (history.go). Not
-// played are sockets, files, DNS packets, notifications and processes: other tests have those.
+// wrong with them (program.go); apps and databases (app.go); clients that write (client.go); people (orders.go); and
+// histories that begin anew (history.go). Not played are sockets, files, DNS packets, notifications and processes: other tests have those.
 //
 // All of it runs in one testing/synctest bubble with one driver (world.go). Whatever the runner wants of the outside
 // blocks until the driver answers, one call at a time in an order that the seed decides, and the driver waits for

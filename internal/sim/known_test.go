@@ -164,6 +164,17 @@ func knownRules(t *testing.T) tally {
 			add("command", []string{field.Name})
 		}
 	}
+	s.pairs(add)
+	for name := range known {
+		if cannot(name) {
+			delete(known, name)
+		}
+	}
+	return known
+}
+
+// pairs adds what is made of two words.
+func (s *source) pairs(add func(kind string, lists ...[]string)) {
 	for _, kind := range s.typed["Kind"] {
 		for _, result := range s.typed["SwitchoverResult"] {
 			if result != string(failover.ResultRunning) {
@@ -184,12 +195,6 @@ func knownRules(t *testing.T) tally {
 			add("attempt", []string{"keep:" + part + " " + outcome, "release:" + part + " " + outcome})
 		}
 	}
-	for name := range known {
-		if cannot(name) {
-			delete(known, name)
-		}
-	}
-	return known
 }
 
 // cannot names what is made of two words that do not go together.

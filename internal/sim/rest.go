@@ -131,7 +131,8 @@ func (w *world) checkOutage(s *failover.State, g *failover.GroupState) {
 		return
 	}
 	for _, b := range g.Blockers {
-		if slices.Contains(excuses, b.Code) || b.Code == failover.BlockNoQuorum && s.Policy.Group(group).Failover.Quorum > s.Voters() || b.Code == failover.BlockNoReadyTarget && !w.readyTarget(g) {
+		tooFew := b.Code == failover.BlockNoQuorum && s.Policy.Group(group).Failover.Quorum > s.Voters() // there are not so many left
+		if slices.Contains(excuses, b.Code) || tooFew || b.Code == failover.BlockNoReadyTarget && !w.readyTarget(g) {
 			return
 		}
 	}
