@@ -40,9 +40,6 @@ func newApp(w *world, name string, first bool) *app {
 	a := &app{w: w, name: name, closed: !first && w.script.get("switch") != "none", tokens: map[failover.Part]uint64{}}
 	if w.script.yes("database") {
 		a.db = &database{a: a, id: "db1", line: 1, primary: first, on: true}
-		if !first {
-			a.db.from = w.apps[0].db
-		}
 	}
 	return a
 }

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"maps"
 	"slices"
 	"time"
 
@@ -12,8 +13,12 @@ type judge struct {
 	w        *world
 	verdicts map[string]map[string]failover.Report // by app and watcher, as the log has them
 	paused   bool
+	held     string        // what began the history anew, until a person has confirmed the state
 	hold     time.Duration // no failover before this
 	token    uint64
+	epoch    uint64           // of the last switchover
+	grants   map[uint64]grant // by token
+	answered map[string]failover.Result
 	serial   map[string]uint32              // by watcher: of its last answer
 	answers  map[uint64]string              // by zone index
 	writable map[string]map[string]sighting // by watcher and app: what role last told it
@@ -26,6 +31,12 @@ type sighting struct {
 	writable bool
 }
 
+// grant is a token that was given out.
+type grant struct {
+	record *record
+	state  *failover.State // with the attempt open
+}
+
 // loss is what the promotion of a switchover cost.
 type loss struct {
 	writes []*write
@@ -33,34 +44,77 @@ type loss struct {
 
 func newJudge(w *world) judge {
 	return judge{w: w, verdicts: map[string]map[string]failover.Report{}, serial: map[string]uint32{}, answers: map[uint64]string{},
-		writable: map[string]map[string]sighting{}, lost: map[uint64]loss{}}
+		grants: map[uint64]grant{}, answered: map[string]failover.Result{}, writable: map[string]map[string]sighting{}, lost: map[uint64]loss{}}
 }
 
 // entry judges one committed entry.
-func (j *judge) entry(before *failover.State, e failover.Entry, after *failover.State, r failover.Result) {
+func (j *judge) entry(before *failover.State, x *record, after *failover.State, r failover.Result) {
+	e := x.entry
 	old, g := before.Groups[group], after.Groups[group]
 	if g == nil {
 		return
 	}
-	accepted := e.Command.Term == e.Term
-	if accepted {
-		j.noteReports(e, after)
-		j.notePause(e, r)
+	if e.Command.Term != e.Term {
+		j.unchanged("term", before, e, after, "it was proposed in another term")
+		return
 	}
-	if r.Token != 0 && r.Index == e.Index {
-		if r.Token <= j.token {
-			j.w.violate("token", "token %d was given out after %d", r.Token, j.token)
+	if first, again := j.answered[e.Command.ID]; again {
+		j.unchanged("once", before, e, after, "it was applied before")
+		if first != r {
+			j.w.violate("once", "entry %d is answered %v, and was answered %v before", e.Index, r, first)
 		}
-		j.token = r.Token
+		return
 	}
-	if after.Serial < before.Serial {
-		j.w.violate("serial", "the serial fell from %d to %d", before.Serial, after.Serial)
+	if e.Command.ID != "" {
+		j.answered[e.Command.ID] = r
 	}
 	if old == nil {
 		return
 	}
-	j.opened(old, g, e, after)
-	j.ended(old, g)
+	j.noteReports(e, old)
+	j.noteOrders(e, after, r)
+	if r.Token != 0 {
+		j.granted(x, after, r)
+	}
+	if after.Serial < before.Serial {
+		j.w.violate("serial", "the serial fell from %d to %d", before.Serial, after.Serial)
+	}
+	if c := e.Command; c.Restore == nil || !r.Accepted { // else it is another history's
+		j.opened(old, g, e, after)
+		j.ended(old, g)
+		j.checkHeld(old, g)
+	}
+	j.checkHealth(e, after)
+	j.checkWriter(g)
+}
+
+// unchanged judges an entry that is to count for nothing.
+func (j *judge) unchanged(rule string, before *failover.State, e failover.Entry, after *failover.State, why string) {
+	if before.EventSeq != after.EventSeq || before.Serial != after.Serial || before.PolicyRevision != after.PolicyRevision ||
+		!slices.Equal(before.Fresh, after.Fresh) || before.Groups[group].Epoch != after.Groups[group].Epoch {
+		j.w.violate(rule, "entry %d has changed something, though %s", e.Index, why)
+	}
+}
+
+func (j *judge) granted(x *record, after *failover.State, r failover.Result) {
+	if r.Token <= j.token {
+		j.w.violate("token", "token %d was given out after %d", r.Token, j.token)
+	}
+	if j.held != "" {
+		j.w.violate("held", "token %d was given out, and nobody has confirmed the state since the %s", r.Token, j.held)
+	}
+	j.token = r.Token
+	j.grants[r.Token] = grant{record: x, state: after}
+}
+
+// checkHeld: after a restore or a recovery nothing moves until a person has confirmed the state.
+func (j *judge) checkHeld(old, g *failover.GroupState) {
+	if j.held != "" && (g.Active != old.Active || g.Writer != old.Writer || g.Epoch != old.Epoch) {
+		j.w.violate("held", "%s is active and %s the writer in epoch %d, and nobody has confirmed the state since the %s", g.Active, g.Writer, g.Epoch, j.held)
+	}
+}
+
+func (j *judge) checkWriter(g *failover.GroupState) {
 	if !g.Switchover.Open() && g.Active != g.Writer {
 		j.w.violate("one-writer", "the record points at %s, the writer is %s and no switchover is open", g.Active, g.Writer)
 	}
@@ -72,31 +126,73 @@ func (j *judge) entry(before *failover.State, e failover.Entry, after *failover.
 	}
 }
 
-// noteReports keeps a table of verdicts like the state's, made in the plainest way.
-func (j *judge) noteReports(e failover.Entry, s *failover.State) {
+// checkHealth counts the verdicts on every app again.
+func (j *judge) checkHealth(e failover.Entry, s *failover.State) {
+	for name, a := range s.Groups[group].Apps {
+		is := failover.HealthUnknown
+		switch voters := s.Voters(); {
+		case j.count(name, failover.VerdictDown, e.Command.Fresh, s, a.Revision) >= max(voters/2+1, s.Policy.Group(group).Failover.Quorum):
+			is = failover.HealthDown
+		case j.count(name, failover.VerdictUp, e.Command.Fresh, s, a.Revision)*2 > voters:
+			is = failover.HealthUp
+		}
+		if a.Health != is {
+			j.w.violate("health", "%s is %s, and by its fresh verdicts on its present probes it is %s", name, a.Health, is)
+		}
+	}
+}
+
+// noteReports keeps a table of verdicts like the state's, made in the plainest way. One on probes or a role that are not the app's any
+// more is not for it.
+func (j *judge) noteReports(e failover.Entry, g *failover.GroupState) {
 	if e.Command.Reports == nil {
 		return
 	}
 	for _, r := range e.Command.Reports.Reports {
+		if a := g.Apps[r.App]; a == nil || a.Revision != r.Revision {
+			continue
+		}
 		table := j.verdicts[r.App]
 		if table == nil {
 			table = map[string]failover.Report{}
 			j.verdicts[r.App] = table
 		}
-		if old, ok := table[r.Watcher]; !ok || older(old.Boot, old.Seq, r.Boot, r.Seq) {
+		if old, ok := table[r.Watcher]; !ok || old.Revision != r.Revision || older(old.Boot, old.Seq, r.Boot, r.Seq) {
 			table[r.Watcher] = r
 		}
 	}
 }
 
-func (j *judge) notePause(e failover.Entry, r failover.Result) {
+func (j *judge) noteOrders(e failover.Entry, after *failover.State, r failover.Result) {
 	switch c := e.Command; {
 	case !r.Accepted:
 	case c.Pause != nil:
 		j.paused = true
-	case c.Resume != nil, c.Due != nil && len(c.Due.Key) > 6 && c.Due.Key[:6] == "pause/":
+	case c.Resume != nil && j.held == "", c.Due != nil && len(c.Due.Key) > 6 && c.Due.Key[:6] == "pause/":
 		j.paused = false
+	case c.Ack != nil && j.held != "":
+		j.held = ""
 	case c.Ack != nil:
+		j.hold = 0
+	case c.Restore != nil:
+		j.beginsAnew("restore", after)
+	case c.RemoveMember != nil:
+		for _, table := range j.verdicts {
+			delete(table, c.RemoveMember.Name)
+		}
+	}
+}
+
+// beginsAnew notes that another state has taken the place of the present one: what holds a failover back is now what that one says.
+// Tokens, epochs and serials go on from where they were.
+func (j *judge) beginsAnew(what string, s *failover.State) {
+	j.held = what
+	for _, table := range j.verdicts {
+		maps.DeleteFunc(table, func(watcher string, _ failover.Report) bool { return s.Member(watcher) == nil })
+	}
+	g := s.Groups[group]
+	j.paused = g.Pause != nil
+	if g.Cooldown == nil {
 		j.hold = 0
 	}
 }
@@ -104,9 +200,13 @@ func (j *judge) notePause(e failover.Entry, r failover.Result) {
 // opened judges a switchover that the entry opened.
 func (j *judge) opened(old, g *failover.GroupState, e failover.Entry, after *failover.State) {
 	w := newest(g)
-	if w == nil || w.ID != e.Index {
+	if w == nil || w.ID != after.Token(e.Index) {
 		return
 	}
+	if w.Epoch <= j.epoch {
+		j.w.violate("epoch", "switchover %d has epoch %d, and an earlier one had %d", w.ID, w.Epoch, j.epoch)
+	}
+	j.epoch = w.Epoch
 	if old.Switchover.Open() && g.Switchover.Open() && old.Switchover.ID != w.ID && !inHistory(g, old.Switchover.ID) {
 		j.w.violate("one-open", "switchover %d was opened while %d was open", w.ID, old.Switchover.ID)
 	}
@@ -114,9 +214,12 @@ func (j *judge) opened(old, g *failover.GroupState, e failover.Entry, after *fai
 		if e.Command.Request == nil {
 			j.w.violate("unasked", "the %s switchover %d was opened and nobody had asked for it", w.Kind, w.ID)
 		}
+		if heard := j.heard(e.Command.Fresh, after); heard*2 <= after.Voters() {
+			j.w.violate("minority", "the %s switchover %d was opened with %d of %d watchers heard", w.Kind, w.ID, heard, after.Voters())
+		}
 		return
 	}
-	downs := j.downs(w.From, e.Command.Fresh, after, old.Apps[w.From].Revision)
+	downs := j.count(w.From, failover.VerdictDown, e.Command.Fresh, after, old.Apps[w.From].Revision)
 	if voters := after.Voters(); downs*2 <= voters || downs < w.Policy.Failover.Quorum {
 		j.w.violate("quorum", "failover %d was opened with %d fresh down verdicts of %d watchers", w.ID, downs, voters)
 	}
@@ -131,11 +234,22 @@ func (j *judge) opened(old, g *failover.GroupState, e failover.Entry, after *fai
 	}
 }
 
-func (j *judge) downs(app string, fresh []string, s *failover.State, revision uint64) int {
+// heard counts the watchers that an entry's leader had heard.
+func (j *judge) heard(fresh []string, s *failover.State) int {
+	n := 0
+	for _, name := range fresh {
+		if m := s.Member(name); m != nil && m.Voter() {
+			n++
+		}
+	}
+	return n
+}
+
+func (j *judge) count(app string, v failover.Verdict, fresh []string, s *failover.State, revision uint64) int {
 	n := 0
 	for watcher, r := range j.verdicts[app] {
 		m := s.Member(watcher)
-		if m != nil && m.Voter() && slices.Contains(fresh, watcher) && r.Verdict == failover.VerdictDown && r.Revision == revision && r.Boot >= m.About.Boot {
+		if m != nil && m.Voter() && slices.Contains(fresh, watcher) && r.Verdict == v && r.Revision == revision && r.Boot >= m.About.Boot {
 			n++
 		}
 	}
@@ -181,30 +295,37 @@ func (j *judge) begins(p *program) {
 }
 
 func (j *judge) permitted(p *program) {
-	l := j.w.log
-	if p.token == 0 || p.token > uint64(len(l.records)) {
-		j.w.violate("journal", "%s of %s has token %d, which is in no log", p.title(), p.n.name, p.token)
+	given, ok := j.grants[p.token]
+	if !ok {
+		j.w.violate("journal", "%s of %s has token %d, which was never given out", p.title(), p.n.name, p.token)
 		return
 	}
-	e, r := l.records[p.token-1].entry, l.results[p.token-1]
-	if e.Command.Journal == nil || e.Command.Journal.Start == nil || r.Token != p.token || e.Command.Journal.Start.App != p.a.name {
+	if given.start().App != p.a.name {
 		j.w.violate("journal", "%s of %s has token %d, whose entry permits no such thing", p.title(), p.n.name, p.token)
 		return
 	}
-	if p.call.reign == nil && int(p.token) > p.n.applied {
+	if p.call.reign == nil && int(given.record.entry.Index) > p.n.applied {
 		j.w.violate("journal", "%s of %s has token %d, which that watcher had not applied", p.title(), p.n.name, p.token)
 	}
 }
 
+func (x grant) start() *failover.Start { return x.record.entry.Command.Journal.Start }
+
 // acts judges a change at the moment at which it takes effect.
 func (j *judge) acts(p *program) {
-	state := j.w.log.states[p.token-1]
-	g := state.Groups[group]
-	start := j.w.log.records[p.token-1].entry.Command.Journal.Start
+	given, ok := j.grants[p.token]
+	if !ok {
+		return // permitted has told it
+	}
+	g, start := given.state.Groups[group], given.start()
 	switch p.verb {
 	case "off", "unfreeze", "promote":
 		if g.Writer != p.a.name {
 			j.w.violate("writer", "%s of %s with token %d, though %s was the writer then", p.title(), p.n.name, p.token, g.Writer)
+		}
+	case "reprotect":
+		if g.Writer == p.a.name {
+			j.w.violate("writer", "%s of %s with token %d, though it was the writer then", p.title(), p.n.name, p.token)
 		}
 	case "on", "freeze":
 		if g.Writer == p.a.name && start.Switchover == 0 {
@@ -244,7 +365,7 @@ func (j *judge) promotes(p *program, w *failover.Switchover) {
 		if other == p.a || !other.writable() || unfenced || !j.w.script.yes("tells") {
 			continue
 		}
-		if s, ok := j.writable[p.n.name][other.name]; ok && s.writable && s.at <= j.w.log.records[p.token-1].at && other.name == w.From {
+		if s, ok := j.writable[p.n.name][other.name]; ok && s.writable && s.at <= j.grants[p.token].record.at && other.name == w.From {
 			j.w.violate("two-writable", "%s promotes %s, though the database of %s had just told it that it takes writes", p.n.name, p.a.name, other.name)
 		}
 	}

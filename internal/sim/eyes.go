@@ -78,6 +78,10 @@ func (e *eye) look() {
 	if p == nil {
 		return
 	}
+	if n.overdue > 0 {
+		e.lookAfter(p.Probing.Interval)
+		return
+	}
 	if n.state.Groups[group].Apps[e.a.name] == nil { // not in the policy now
 		e.revision = 0
 		e.lookAfter(p.Probing.Interval)
@@ -205,12 +209,13 @@ func (n *watcher) judgeAnew() {
 // beat is a watcher's heartbeat to the leader, with what its state does not show yet.
 type beat struct {
 	boot    uint64
+	overdue bool // its probes were not made in time
 	reports []failover.Report
 	about   *failover.About
 }
 
 func (n *watcher) pending() beat {
-	b := beat{boot: n.boot}
+	b := beat{boot: n.boot, overdue: n.overdue > 0}
 	g := n.state.Groups[group]
 	m := n.state.Member(n.name)
 	if g == nil || m == nil {

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -26,7 +27,7 @@ func Generate(seed uint64) *Script {
 	for i := range g.s.number("watchers") {
 		g.watchers = append(g.watchers, fmt.Sprintf("w%d", i+1))
 	}
-	g.apps = appNames[:g.s.number("apps")]
+	g.apps = slices.Clone(appNames[:g.s.number("apps")])
 	at := g.between(8*time.Second, 15*time.Second)
 	if g.once(8) {
 		g.pair(at)
@@ -46,6 +47,7 @@ func Generate(seed uint64) *Script {
 func (g *author) pair(at time.Duration) {
 	g.s.set("paired", "yes")
 	g.s.set("mode", "automatic")
+	delete(g.s.Settings, "primary")
 	delete(g.s.Settings, "pace")   // else it is chance what is done in time
 	delete(g.s.Settings, "quorum") // else a crash takes the quorum away
 	for range 1 + g.IntN(3) {
@@ -108,6 +110,8 @@ func (g *author) settings() {
 	g.setIf(3, "cooldown", "0s", "20s", "2m0s")
 	g.setIf(3, "tries", "1", "3")
 	g.setIf(8, "lag", "1s", "3s")
+	g.setIf(20, "primary", "standby")
+	g.setIf(4, "reprotect", "no")
 	g.setIf(2, "pace", "300ms", "1s", "3s")
 	if g.once(4) {
 		var hooks []string
@@ -121,6 +125,11 @@ func (g *author) settings() {
 // scene is one thing that matters, with trouble around it.
 func (g *author) scene(at time.Duration) {
 	main := g.one(append(g.apps, "main", "main")...)
+	if g.once(4) {
+		g.rare(at)
+		g.troubles(at)
+		return
+	}
 	switch g.IntN(16) {
 	case 14: // what was fenced opens by itself in the middle of the plan
 		g.s.set("washes", g.one("freeze", "both"))
@@ -168,8 +177,105 @@ func (g *author) scene(at time.Duration) {
 		}
 		g.s.add(at+g.between(3*time.Second, 12*time.Second), "crash", g.one(g.watchers...), "300ms")
 	}
+	g.troubles(at)
+}
+
+func (g *author) troubles(at time.Duration) {
 	for range g.IntN(7) {
 		g.trouble(at + g.between(-3*time.Second, 25*time.Second))
+	}
+}
+
+// rare is one thing that matters and that chance would seldom put together.
+func (g *author) rare(at time.Duration) {
+	w, second := g.one(g.watchers...), time.Second
+	other := g.apps[len(g.apps)-1]
+	order := func(after, most time.Duration, words ...string) {
+		g.s.add(at+g.between(after, most), append([]string{"order", g.one(g.watchers...)}, words...)...)
+	}
+	switch g.IntN(11) {
+	case 0: // a snapshot is put back, of before a switchover or of its middle
+		g.s.add(at-g.between(0, 2*second), "save", w)
+		if g.once(2) {
+			g.s.add(at-second, "trap", g.one(points...), g.one("before", "after"), "save", "leader")
+		}
+		if g.once(2) {
+			g.s.add(at, g.oneOf(g.switchover(), []string{"app", "main", "kill"})...)
+		}
+		order(2*second, 20*second, "restore", g.one("undo", "keep", ""))
+		order(21*second, 30*second, "ack")
+		order(30*second, 45*second, g.one("ack", "resume", "abort"))
+	case 1: // the quorum is lost for good
+		kept := w
+		if len(g.watchers) == 5 && g.once(2) {
+			kept += "," + g.one(g.watchers...)
+		}
+		if !g.once(3) {
+			g.s.add(at, g.oneOf(g.switchover(), []string{"app", "main", "kill"})...)
+		}
+		recovery := []string{"recover", kept, g.one("undo", "keep", "keep", "")}
+		if g.once(2) {
+			g.s.add(at-second, append([]string{"trap", g.one(points...), g.one("before", "after")}, recovery...)...)
+		} else {
+			g.s.add(at+g.between(0, 12*second), recovery...)
+		}
+		for range 2 {
+			g.s.add(at+g.between(13*second, 40*second), "order", w, "ack")
+			g.s.add(at+g.between(13*second, 40*second), "order", w, "add", g.one(append(g.watchers, "w6")...))
+		}
+	case 2: // few are heard
+		for _, i := range g.Perm(len(g.watchers))[:len(g.watchers)/2+1] {
+			g.s.add(at+g.between(0, second), "overdue", g.watchers[i], g.between(5*second, 20*second).Round(time.Millisecond).String())
+		}
+		for range 2 {
+			g.s.add(at+g.between(2*second, 9*second), g.switchover()...)
+		}
+		g.s.add(at+g.between(0, 5*second), g.oneOf([]string{"app", "main", "kill"}, g.order())...)
+	case 3: // watchers come and go
+		name := g.one(append(g.watchers, "w6", "w6", "w7")...)
+		if !g.once(3) {
+			order(0, second, "remove", name)
+		}
+		order(2*second, 4*second, "add", name)
+		for range 3 {
+			order(3*second, 12*second, g.one("transfer", "remove", "bind", "add"), g.one(name, name, "w7", w))
+		}
+	case 4: // the old main is made good by order
+		g.s.add(at, "app", "main", "kill")
+		g.s.add(at+g.between(5*second, 15*second), "app", "main", "boot")
+		if g.once(3) {
+			g.s.add(at, "fault", "main", "reprotect", g.one("fail", "hang", "deaf", "half"), "0s", "1")
+		}
+		for range 2 {
+			order(15*second, 40*second, "reprotect", g.one("", "main", other), g.one("", "force"))
+		}
+	case 5: // the promotion fails, meanwhile the main comes back, and it cannot be fenced
+		g.s.add(at-second, "fault", g.one("standby", other), "promote", g.one("fail", "hang", "deaf"), "0s", g.one("2", "3", "5"))
+		g.s.add(at-second, "fault", "main", "freeze", g.one("fail", "fail", "hang"), "0s", g.one("5", "20", "40"))
+		g.s.add(at, "app", "main", "kill")
+		g.s.add(at+g.between(3*second, 40*second), "app", "main", "boot")
+	case 6: // a person helps one that is halted
+		g.s.add(at-second, "fault", g.one(g.apps...), g.one("promote", "off"), "fail", "0s", g.one("5", "9"))
+		g.s.add(at, g.oneOf(g.switchover(), []string{"app", "main", "kill"})...)
+		for range 3 {
+			order(5*second, 30*second, g.one("retry", "skip"))
+		}
+	case 7: // a rehearsal finds a fault
+		g.s.add(at-second, "rehearse", w, g.one("standby", other), g.long())
+		g.s.add(at+g.between(0, 10*second), g.oneOf(g.switchover(), []string{"app", "main", "kill"})...)
+	case 8: // watchers are retired one after the other, the last one too
+		for i := range g.watchers {
+			g.s.add(at+time.Duration(i)*3*second, "order", g.watchers[len(g.watchers)-1], "remove", g.watchers[i])
+		}
+	case 9: // a policy leaves out what is in use
+		g.s.add(at, "order", w, "switchover", other)
+		order(8*second, 30*second, "policy", "apps", "2")
+	case 10: // signals, while nobody knows how the main is
+		g.s.add(at, "app", "main", g.one("kill", "sick"))
+		for range 2 {
+			order(0, 4*second, "switchover", "signal")
+		}
+		g.s.add(at+g.between(3*second, 20*second), "app", "main", g.one("boot", "well"))
 	}
 }
 
@@ -189,13 +295,25 @@ func (g *author) switchover() []string {
 
 func (g *author) order() []string {
 	words := []string{"order", g.one(g.watchers...)}
-	switch g.IntN(11) {
+	if g.once(6) {
+		return append(append(words, g.anyOrder()...), "again")
+	}
+	return append(words, g.anyOrder()...)
+}
+
+func (g *author) anyOrder() []string {
+	var words []string
+	switch g.IntN(13) {
+	case 11:
+		return append(words, "reprotect", g.one(append(g.apps, "")...), g.one("", "force"))
+	case 12:
+		return append(words, "switchover", "nobody")
 	case 9:
 		return append(words, "remove", g.one(g.watchers...))
 	case 10:
 		return append(words, "add", g.one(append(g.watchers, "w6", "w7")...))
 	case 0:
-		return g.switchover()
+		return g.switchover()[2:]
 	case 1:
 		return append(words, "abort")
 	case 2:
@@ -224,12 +342,16 @@ var points = []string{"any", "any", "start:maintenance-on", "start:freeze", "sta
 	"start:undo:maintenance-on", "start:undo:freeze", "start:undo:stop-replication", "ended:undo:freeze", "start:keep:database", "start:keep:maintenance",
 	"ended:keep:database", "start:release:database", "start:release:maintenance", "start:release:replication"}
 
-var faultyVerbs = []string{"on", "off", "freeze", "unfreeze", "promote", "stop", "resume", "catch_up", "check", "role"}
+var faultyVerbs = []string{"on", "off", "freeze", "unfreeze", "promote", "stop", "resume", "catch_up", "check", "role", "reprotect"}
 
 // trouble is one thing that goes wrong.
 func (g *author) trouble(at time.Duration) {
 	w, a := g.one(g.watchers...), g.one(g.apps...)
-	switch g.IntN(18) {
+	switch g.IntN(20) {
+	case 19:
+		g.s.add(at, g.one("overdue", "disk"), w, g.long())
+	case 18:
+		g.s.add(at, "rehearse", w, a, g.long())
 	case 17:
 		g.s.add(at, "lack", w, g.long())
 	case 0:

@@ -64,6 +64,9 @@ func (s *Script) app(i int) failover.App {
 		app.Database = &failover.Database{Kind: "exec", Exec: &failover.DatabaseExec{
 			Role: do("role").Exec, Freeze: do("freeze").Exec, Unfreeze: do("unfreeze").Exec, CatchUp: do("catch_up").Exec,
 			StopReplication: do("stop").Exec, ResumeReplication: do("resume").Exec, Promote: do("promote").Exec}}
+		if s.yes("reprotect") {
+			app.Database.Reprotect = do("reprotect").Exec
+		}
 	}
 	return app
 }

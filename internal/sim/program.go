@@ -37,7 +37,7 @@ const programDelay = 30 * time.Millisecond
 var changes = map[string]failover.Part{
 	"on": failover.PartMaintenance, "off": failover.PartMaintenance,
 	"freeze": failover.PartDatabase, "unfreeze": failover.PartDatabase, "promote": failover.PartDatabase,
-	"stop": failover.PartReplication, "resume": failover.PartReplication,
+	"stop": failover.PartReplication, "resume": failover.PartReplication, "reprotect": failover.PartDatabase,
 }
 
 func variable(env []string, name string) string {
@@ -175,6 +175,9 @@ func (p *program) act() (code int, output string) {
 	a.tokens[part] = max(a.tokens[part], p.token)
 	a.hands = append(a.hands, hand{at: a.w.now(), verb: p.verb, token: p.token, watcher: p.n.name, step: p.step})
 	a.w.tell("%s %s on %s (token %d, step %s)", p.n.name, p.verb, a.name, p.token, p.step)
+	if p.verb == "reprotect" {
+		return a.follow(a.w.app(variable(p.call.process.Env, "TO")))
+	}
 	return a.turn(p.verb)
 }
 
@@ -199,6 +202,15 @@ func (a *app) turn(verb string) (code int, output string) {
 		}
 	}
 	a.w.restream()
+	return 0, "done"
+}
+
+// follow makes an app's database a replica of another one's.
+func (a *app) follow(writer *app) (code int, output string) {
+	if writer == nil || writer == a || writer.dead || writer.hung || !writer.db.primary {
+		return 5, "there is no primary to follow"
+	}
+	a.db.rebuild(writer.db)
 	return 0, "done"
 }
 

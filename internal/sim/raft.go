@@ -145,9 +145,13 @@ type ledger struct {
 	records []*record
 	states  []*failover.State // after the record of the same place
 	results []failover.Result
+	base    int // how far back a log may begin
 	count   tally
 	judge   judge
 }
+
+// mostEntries are many times what any run comes to.
+const mostEntries = 3000
 
 func newLedger(w *world) *ledger {
 	return &ledger{w: w, count: tally{}, judge: newJudge(w)}
@@ -176,13 +180,38 @@ func (l *ledger) commit(r *record) (*failover.State, failover.Result) {
 		after, result = before.Apply(r.entry)
 	}
 	l.records, l.states, l.results = append(l.records, r), append(l.states, after), append(l.results, result)
+	if i > mostEntries {
+		l.w.violate("endless", "the log has %d entries and grows", i)
+	}
 	if !r.noop {
 		l.w.stats.Entries++
 		l.count.entry(before, r.entry, after, result)
 		l.w.tellEntry(before, r.entry, after, result)
-		l.judge.entry(before, r.entry, after, result)
+		l.judge.entry(before, r, after, result)
+		l.checkRepeated(before, r.entry, after, result)
 	}
 	return after, result
+}
+
+// checkRepeated applies a command that has been applied before to a snapshot of the state as well: what keeps it from counting twice
+// has to be in there.
+func (l *ledger) checkRepeated(before *failover.State, e failover.Entry, after *failover.State, r failover.Result) {
+	if e.Command.ID == "" || r.Index == e.Index {
+		return
+	}
+	text, err := before.Encode()
+	if err != nil {
+		l.w.violate("replay", "%v", err)
+		return
+	}
+	saved, err := failover.DecodeState(text)
+	if err != nil {
+		l.w.violate("replay", "%v", err)
+		return
+	}
+	if s, again := saved.Apply(e); s.Hash() != after.Hash() || again != r {
+		l.w.violate("replay", "entry %d comes a second time and is answered %v by a snapshot of the state, and %v by the state", e.Index, again, r)
+	}
 }
 
 // restore is what a starting process finds on its disk: a snapshot, the state in it, and the log after it. That this
@@ -192,7 +221,7 @@ func (l *ledger) restore(n *watcher) (commit, applied int, state *failover.State
 	if known == 0 {
 		return 0, 0, failover.NewState()
 	}
-	at := max(1, known-l.w.roll("snapshot", 24))
+	at := max(1, l.base, known-l.w.roll("snapshot", 24))
 	text, err := l.states[at-1].Encode()
 	if err == nil {
 		state, err = failover.DecodeState(text)

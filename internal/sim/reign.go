@@ -11,7 +11,9 @@ import (
 const (
 	quorumPatience = 10 * time.Second // a leader that hears fewer than a majority for longer gives way
 	tickDebounce   = 5 * time.Millisecond
+	memberPause    = 200 * time.Millisecond // between two steps of a change of the members
 	dueRetry       = time.Second
+	lateFor        = 3 * time.Second // how long a command may stand in Raft's queue
 )
 
 // reign is one term that a watcher leads in: what it proposes by itself, after internal/cluster.
@@ -36,14 +38,16 @@ type reign struct {
 	next     time.Duration   // when the first of them runs out
 	quorum   time.Duration   // when a majority was last fresh
 	cancel   context.CancelFunc
-	settled  int  // applied, when a change of the members was last brought on
-	moved    bool // leadership was offered to somebody
+	pause    time.Duration // until when no further step is made
+	settled  int           // applied, when a change of the members was last brought on
+	moved    bool          // leadership was offered to somebody
 }
 
 type hearing struct {
 	at       time.Duration
 	counted  time.Duration // of the last beat whose reports are all proposed; negative: none
 	waiting  *beat
+	overdue  bool
 	boot     uint64            // whose reports proposed numbers
 	proposed map[string]uint64 // by app: newest report on its way
 }
@@ -68,6 +72,10 @@ func newReign(n *watcher) *reign {
 func (r *reign) begin() {
 	r.barrier = len(r.n.log)
 	r.append(&record{noop: true}, nil)
+	if x := r.n.stamped; x != nil && r.n.w.now()-x.at < lateFor {
+		// In Raft's queue when the last term ended, and taken from it in this one.
+		r.append(&record{entry: failover.Entry{Command: x.entry.Command}}, nil)
+	}
 }
 
 func (r *reign) append(x *record, done func(failover.Result, error)) {
@@ -166,7 +174,8 @@ func (r *reign) enqueue(c failover.Command, done func(failover.Result, error)) {
 	}
 	c.Term, c.Time, c.Fresh = r.term, r.n.clock(), r.fresh()
 	r.last, r.known = c.Fresh, true
-	r.append(&record{entry: failover.Entry{Command: c}}, done)
+	r.n.stamped = &record{entry: failover.Entry{Command: c}}
+	r.append(r.n.stamped, done)
 }
 
 // offer takes a command from anybody once the term is ready.
@@ -307,18 +316,23 @@ func (r *reign) work() {
 // settleMembers brings Raft's members after the state's, which takes no time here, and says so.
 func (r *reign) settleMembers() {
 	c := r.n.state.Change
-	if c == nil || r.settled >= r.n.applied {
+	if c == nil || r.settled >= r.n.applied || r.n.w.now() < r.pause {
 		return
 	}
-	r.settled = r.n.applied
+	r.settled, r.pause = r.n.applied, r.n.w.now()+memberPause
 	p := r.n.w.watcher(c.Name)
 	switch {
 	case c.Kind != failover.ChangeAdd:
+		if c.Kind == failover.ChangeRemove {
+			delete(r.heard, c.Name) // another one may take its name
+		}
 		r.enqueue(failover.Command{SettleMembers: &failover.Settle{Change: c.Index}}, nil)
 	case p == nil || p.life == nil || r.match[p.name] < r.n.applied-4:
 		r.settled = 0
 	case r.n.state.Member(p.name).Node == "":
 		r.enqueue(failover.Command{JoinMember: &failover.JoinMember{Name: p.name, Node: p.node()}}, nil)
+	case r.n.state.Member(p.name).Node != p.node():
+		r.settled = 0 // another directory has its name
 	default:
 		r.enqueue(failover.Command{AdmitMember: &failover.MemberOrder{Name: p.name}}, nil)
 	}
@@ -380,7 +394,7 @@ func (r *reign) fresh() []string {
 	names := []string{}
 	for name, h := range r.heard {
 		m := r.n.state.Member(name)
-		if h.counted >= 0 && r.n.w.now()-h.counted < freshFor && m != nil && m.Voter() {
+		if h.counted >= 0 && !h.overdue && r.n.w.now()-h.counted < freshFor && m != nil && m.Voter() {
 			names = append(names, name)
 		}
 	}
@@ -397,7 +411,7 @@ func (r *reign) take(name string, b beat) {
 		h = &hearing{counted: -1, proposed: map[string]uint64{}}
 		r.heard[name] = h
 	}
-	h.at = r.n.w.now()
+	h.at, h.overdue = r.n.w.now(), b.overdue
 	if !r.opened {
 		h.waiting = &b
 		return

@@ -22,6 +22,10 @@ func (w *world) checkRest() {
 	if w.script.yes("paired") && len(w.faults) > 0 {
 		return // what fails for ever may keep anything from ending
 	}
+	w.checkMembers(s)
+	if g.Unconfirmed != nil {
+		return // nothing acts before a person has looked
+	}
 	w.checkOpen(s, g)
 	w.checkMarks(g)
 	w.checkOutage(s, g)
@@ -47,6 +51,18 @@ func (w *world) checkLeader() *watcher {
 		}
 	}
 	return leader
+}
+
+// checkMembers: a change of the members ends, unless the watcher that is to join cannot.
+func (w *world) checkMembers(s *failover.State) {
+	c := s.Change
+	if c == nil {
+		return
+	}
+	if m, n := s.Member(c.Name), w.watcher(c.Name); c.Kind == failover.ChangeAdd && m.Node != "" && n.node() != m.Node {
+		return // another directory has its name
+	}
+	w.violate("members", "the change of watcher %s (%s) is not complete long after all faults were over", c.Name, c.Kind)
 }
 
 // checkOpen: a switchover ends, or is halted because of an app that does not answer.
@@ -96,7 +112,7 @@ func (w *world) checkOutage(s *failover.State, g *failover.GroupState) {
 		return
 	}
 	for _, b := range g.Blockers {
-		if slices.Contains(excuses, b.Code) || b.Code == failover.BlockNoReadyTarget && !w.readyTarget(g) {
+		if slices.Contains(excuses, b.Code) || b.Code == failover.BlockNoQuorum && s.Policy.Group(group).Failover.Quorum > s.Voters() || b.Code == failover.BlockNoReadyTarget && !w.readyTarget(g) {
 			return
 		}
 	}

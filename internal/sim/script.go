@@ -24,27 +24,29 @@ type Event struct {
 
 // defaults of the settings, and with them their names.
 var defaults = map[string]string{
-	"seed":     "1",         // of what the script leaves open: delays and orders of things
-	"watchers": "3",         // how many
-	"apps":     "2",         // how many
-	"database": "yes",       // apps have databases
-	"switch":   "checked",   // maintenance: checked, blind (no check), none
-	"tokens":   "yes",       // targets refuse lower tokens
-	"tells":    "yes",       // databases tell that they are frozen
-	"timeline": "yes",       // databases tell their timeline
-	"washes":   "no",        // what a reboot loses: no, switch, freeze, both
-	"mode":     "automatic", // of the policy, as the following
-	"quorum":   "0",
-	"fence":    "auto",
-	"confirm":  "5s",
-	"cooldown": "1m0s",
-	"tries":    "2",
-	"lag":      "30s",  // max_lag.time; max_lag.bytes is 1000
-	"pace":     "30ms", // how long a program takes at most, until all faults are over
-	"hooks":    "",     // step:before or step:after, with commas
-	"twin":     "no",   // a second group names the same databases
-	"end":      "3m0s", // when all faults are over
-	"paired":   "no",   // the run is compared with one in which no watcher crashes
+	"seed":      "1",         // of what the script leaves open: delays and orders of things
+	"watchers":  "3",         // how many
+	"apps":      "2",         // how many
+	"database":  "yes",       // apps have databases
+	"switch":    "checked",   // maintenance: checked, blind (no check), none
+	"tokens":    "yes",       // targets refuse lower tokens
+	"tells":     "yes",       // databases tell that they are frozen
+	"timeline":  "yes",       // databases tell their timeline
+	"washes":    "no",        // what a reboot loses: no, switch, freeze, both
+	"mode":      "automatic", // of the policy, as the following
+	"quorum":    "0",
+	"fence":     "auto",
+	"confirm":   "5s",
+	"cooldown":  "1m0s",
+	"tries":     "2",
+	"lag":       "30s",  // max_lag.time; max_lag.bytes is 1000
+	"pace":      "30ms", // how long a program takes at most, until all faults are over
+	"hooks":     "",     // step:before or step:after, with commas
+	"primary":   "main", // whose database is the primary when all begins
+	"reprotect": "yes",  // a program makes an old primary a replica
+	"twin":      "no",   // a second group names the same databases
+	"end":       "3m0s", // when all faults are over
+	"paired":    "no",   // the run is compared with one in which no watcher crashes
 }
 
 func (s *Script) get(name string) string {

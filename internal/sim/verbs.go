@@ -15,18 +15,23 @@ var verbs map[string]func(w *world, args []string)
 
 func init() {
 	verbs = map[string]func(w *world, args []string){
-		"crash":    crash,    // WATCHER DURATION: the process ends at once and is started again after that
-		"trap":     setTrap,  // POINT before|after VERB ARGUMENTS: happens when the next leader comes to that point of its journal
-		"pause":    pauseIt,  // WATCHER DURATION: SIGSTOP, SIGCONT
-		"cut":      cutOff,   // PLACE PLACE DURATION: nothing passes between the two
-		"mute":     mute,     // PLACE PLACE DURATION: nothing passes from the first to the second
-		"slow":     slow,     // WATCHER DELAY DURATION: its disk and network take longer
-		"clock":    clock,    // WATCHER DURATION: its wall clock is moved
-		"lack":     lack,     // WATCHER DURATION: a file that the policy names is not there
-		"transfer": transfer, // WATCHER: leadership is handed to it
-		"app":      appEvent, // APP kill|boot|reboot|hang|wake|sick|well|empty|rebuild|close|open
-		"fault":    setFault, // APP VERB fail|lie|deaf|hang|half|late|slow DURATION TIMES: what the verb's next runs do
-		"order":    order,    // WATCHER switchover|abort|retry|skip|ack|pause|resume|policy|add|remove ...
+		"crash":    crash,       // WATCHER DURATION: the process ends at once and is started again after that
+		"trap":     setTrap,     // POINT before|after VERB ARGUMENTS: happens when the next leader comes to that point of its journal
+		"pause":    pauseIt,     // WATCHER DURATION: SIGSTOP, SIGCONT
+		"cut":      cutOff,      // PLACE PLACE DURATION: nothing passes between the two
+		"mute":     mute,        // PLACE PLACE DURATION: nothing passes from the first to the second
+		"slow":     slow,        // WATCHER DELAY DURATION: its disk and network take longer
+		"clock":    clock,       // WATCHER DURATION: its wall clock is moved
+		"lack":     lack,        // WATCHER DURATION: a file that the policy names is not there
+		"overdue":  overdue,     // WATCHER DURATION: its probes are not made, and it says so
+		"rehearse": rehearse,    // WATCHER APP DURATION: its rehearsal finds that a step on the app would fail; the next one, that none would
+		"disk":     disk,        // WATCHER DURATION: it runs out of space
+		"save":     save,        // WATCHER: a snapshot is made of its state
+		"recover":  recoverFrom, // WATCHER,WATCHER [undo|keep]: all others are lost for good, and these go on
+		"transfer": transfer,    // WATCHER: leadership is handed to it
+		"app":      appEvent,    // APP kill|boot|reboot|hang|wake|sick|well|empty|rebuild|close
+		"fault":    setFault,    // APP VERB fail|lie|deaf|hang|half|late|slow DURATION TIMES: what the verb's next runs do
+		"order":    order,       // WATCHER switchover|abort|retry|skip|ack|pause|resume|policy|add|bind|remove|transfer|restore|reprotect ... [again]
 	}
 }
 
@@ -134,6 +139,7 @@ func slow(w *world, args []string) {
 func clock(w *world, args []string) {
 	if n := w.watcher(args[0]); n != nil && n.life != nil {
 		d, _ := time.ParseDuration(args[1])
+		w.clockMoved = true
 		n.jump(d)
 	}
 }
@@ -143,14 +149,53 @@ func lack(w *world, args []string) {
 	if n == nil || n.life == nil {
 		return
 	}
-	l := n.life
-	say := func(missing []failover.MissingFile) {
-		n.number++
-		n.about.Missing, n.about.Seq = missing, n.number
-		n.beatSoon()
+	n.sayFor(durationOf(args[1]), func(a *failover.About, is bool) {
+		if a.Missing = nil; is {
+			a.Missing = []failover.MissingFile{{Group: group, File: "main.headers"}}
+		}
+	})
+}
+
+func rehearse(w *world, args []string) {
+	n := w.watcher(args[0])
+	if n == nil || n.life == nil {
+		return
 	}
-	n.do(l, func() { say([]failover.MissingFile{{Group: group, File: "main.headers"}}) })
-	w.after(durationOf(args[1]), func() { n.do(l, func() { say(nil) }) })
+	n.sayFor(durationOf(args[2]), func(a *failover.About, is bool) {
+		if a.Faults = nil; is {
+			a.Faults = []failover.Fault{{Group: group, App: args[1], Detail: "privileges: not enough"}}
+		}
+	})
+}
+
+func disk(w *world, args []string) {
+	n := w.watcher(args[0])
+	if n == nil || n.life == nil {
+		return
+	}
+	n.sayFor(durationOf(args[1]), func(a *failover.About, is bool) { a.LowDisk = is })
+}
+
+// sayFor has a watcher say something of itself, and take it back after a time.
+func (n *watcher) sayFor(d time.Duration, change func(a *failover.About, is bool)) {
+	l := n.life
+	say := func(is bool) {
+		n.do(l, func() {
+			n.number++
+			n.about.Seq = n.number
+			change(&n.about, is)
+			n.beatSoon()
+		})
+	}
+	say(true)
+	n.w.after(d, func() { say(false) })
+}
+
+func overdue(w *world, args []string) {
+	if n := w.watcher(args[0]); n != nil {
+		n.overdue++
+		w.after(durationOf(args[1]), func() { n.overdue = max(0, n.overdue-1) })
+	}
 }
 
 func transfer(w *world, args []string) {
@@ -312,12 +357,18 @@ func order(w *world, args []string) {
 		return
 	}
 	c, ok := w.command(args[1], args[2:])
-	if !ok {
+	if !ok || c.Ack != nil && !w.looked() {
 		return
+	}
+	if c.Retry != nil && c.Retry.Skip {
+		w.doByHand()
 	}
 	w.orders++
 	c.ID = fmt.Sprintf("order%d", w.orders)
 	said := strings.TrimSpace(strings.Join(args[1:], " "))
+	if slices.Contains(args, "again") { // as if the first answer were lost
+		n.later(w.delay("again", 3*time.Second), func() { n.propose(c, 10*time.Second, func(failover.Result, error) {}) })
+	}
 	n.propose(c, 10*time.Second, func(r failover.Result, err error) {
 		switch {
 		case err != nil:
@@ -326,9 +377,6 @@ func order(w *world, args []string) {
 			w.tell("order %q: accepted", said)
 		default:
 			w.tell("order %q: refused: %s: %s", said, r.Rule, r.Detail)
-		}
-		if err == nil {
-			w.log.count.refusal(r)
 		}
 		w.afterOrder(c, r, err)
 	})
@@ -378,6 +426,19 @@ func (w *world) command(verb string, args []string) (failover.Command, bool) {
 		c.AddMember = &failover.AddMember{Name: args[0], Address: args[0] + ":7653", DNS: []string{"192.0.2.59"}}
 	case "remove":
 		c.RemoveMember = &failover.MemberOrder{Name: args[0]}
+	case "bind": // somebody starts a watcher of that name with a directory of another
+		c.JoinMember = &failover.JoinMember{Name: args[0], Node: args[0] + "-stray"}
+	case "restore":
+		var err error
+		if w.saved == nil {
+			return c, false
+		}
+		if c.Restore, err = failover.NewRestore(w.saved, failover.Open(args[0])); err != nil {
+			w.violate("model", "%v", err)
+			return c, false
+		}
+	case "reprotect":
+		c.Reprotect = &failover.ReprotectOrder{Group: group, App: args[0], Force: has("force")}
 	case "transfer":
 		c.Transfer = &failover.MemberOrder{Name: args[0]}
 	default:
@@ -391,24 +452,63 @@ func (w *world) afterOrder(c failover.Command, r failover.Result, err error) {
 	if err == nil && r.Accepted && c.Transfer != nil {
 		transfer(w, []string{c.Transfer.Name})
 	}
-	if err == nil && r.Accepted && c.AddMember != nil && w.log.state().Member(c.AddMember.Name) != nil {
-		w.join(c.AddMember.Name)
+}
+
+// welcome has people start a watcher that is to join, once for each time that it is added.
+func (w *world) welcome() {
+	if c := w.log.state().Change; c != nil && c.Kind == failover.ChangeAdd && c.Index != w.joined {
+		w.joined = c.Index
+		w.join(c.Name)
 	}
 }
 
-// join starts the watcher that was added, with an empty disk.
+// join starts the watcher that was added, with an empty disk, as soon as somebody gets round to it.
 func (w *world) join(name string) {
 	n := w.watcher(name)
 	if n == nil {
 		n = newWatcher(w, name)
 		w.watchers = append(w.watchers, n)
 	}
-	if n.life != nil {
-		return // it was a member, at another address
-	}
+	n.die() // if it was removed a moment ago and has not ended yet
 	n.fresh++
-	n.log, n.term, n.commit, n.serial = nil, 0, 0, 0
-	n.start()
+	n.log, n.term, n.commit, n.serial, n.boot = nil, 0, 0, 0, 0
+	delete(w.log.judge.serial, name)
+	wait := w.delay("join", time.Second)
+	if w.roll("joins late", 3) == 0 {
+		wait *= 20
+	}
+	w.after(wait, func() {
+		if n.life == nil && !n.removed() {
+			n.start()
+		}
+	})
+}
+
+// looked is what a person does before confirming a state after a restore or a recovery.
+func (w *world) looked() bool {
+	g := w.log.state().Groups[group]
+	return g == nil || g.Unconfirmed == nil || w.fits(g)
+}
+
+// doByHand does what a person has done who leaves a halted step out.
+func (w *world) doByHand() {
+	g := w.log.state().Groups[group]
+	if g == nil || !g.Switchover.Open() || g.Switchover.Result != failover.ResultHalted {
+		return
+	}
+	to := w.app(g.Switchover.To)
+	for i := range g.Switchover.Steps {
+		step := &g.Switchover.Steps[i]
+		if step.State != failover.StepFailed || step.Waiting == 0 || to.dead || to.hung {
+			continue
+		}
+		switch step.Name {
+		case failover.StepPromote:
+			to.turn("promote")
+		case failover.StepMaintenanceOff:
+			to.turn("off")
+		}
+	}
 }
 
 // heal ends all faults. Apps stay as they are, but for those that hang: that would never end by itself.
@@ -422,7 +522,7 @@ func (w *world) heal() {
 	w.traps = nil
 	w.pace = programDelay
 	for _, n := range w.watchers {
-		n.slow = 0
+		n.slow, n.overdue = 0, 0
 		if n.paused {
 			n.goOn()
 		}

@@ -31,28 +31,31 @@ type watcher struct {
 	boot  uint64
 
 	// Of the process.
-	life    *life // nil: none runs
-	paused  bool
-	since   time.Duration // paused since
-	inbox   []func()      // what happened to it meanwhile
-	leader  string
-	heard   time.Duration // of a leader
-	patient time.Duration // how long it does without
-	commit  int           // known to be committed
-	applied int
-	current bool // it has applied what its first leader had committed
-	state   *failover.State
-	reign   *reign
-	leads   []chan struct{} // closed when the runner of a term has returned; the last one is the newest one's
-	eyes    []*eye
-	outage  switchover.Outage // of the group's writer
-	reports map[string]failover.Report
-	about   failover.About
-	number  uint64        // of the last report
-	skew    time.Duration // of its wall clock
-	slow    time.Duration // what its disk and its network take more than others'
-	beating bool          // a beat with news is planned
-	serial  uint32        // of the last answer; kept on the disk
+	life       *life // nil: none runs
+	paused     bool
+	since      time.Duration // paused since
+	inbox      []func()      // what happened to it meanwhile
+	leader     string
+	heard      time.Duration // of a leader
+	patient    time.Duration // how long it does without
+	commit     int           // known to be committed
+	applied    int
+	current    bool // it has applied what its first leader had committed
+	state      *failover.State
+	reign      *reign
+	stamped    *record         // what it proposed last as a leader
+	leads      []chan struct{} // closed when the runner of a term has returned; the last one is the newest one's
+	eyes       []*eye
+	outage     switchover.Outage // of the group's writer
+	reports    map[string]failover.Report
+	about      failover.About
+	number     uint64        // of the last report
+	skew       time.Duration // of its wall clock
+	overdue    int           // faults that keep its probes from being made
+	slow       time.Duration // what its disk and its network take more than others'
+	beating    bool          // a beat with news is planned
+	serial     uint32        // of the last answer; kept on the disk
+	generation uint64        // likewise
 }
 
 func newWatcher(w *world, name string) *watcher { return &watcher{w: w, name: name} }
@@ -67,7 +70,7 @@ func (n *watcher) start() {
 	n.outage, n.reports, n.number = switchover.Outage{}, map[string]failover.Report{}, 1
 	n.about = failover.About{Boot: n.boot, Seq: 1, Life: fmt.Sprintf("life%d", n.boot), Node: n.node()}
 	n.bePatient()
-	n.eyes = nil
+	n.eyes, n.stamped = nil, nil
 	n.aim()
 }
 
@@ -177,6 +180,7 @@ func (n *watcher) tick() {
 
 // tick lets every watcher that runs do its round. One that stands still goes on with it later.
 func (w *world) tick() {
+	w.welcome()
 	from := w.roll("tick", len(w.watchers))
 	for i := range w.watchers {
 		if n := w.watchers[(from+i)%len(w.watchers)]; n.life != nil && !n.paused {
@@ -246,10 +250,10 @@ func (n *watcher) noteCurrent(commit int) {
 
 // serve answers DNS from the state.
 func (n *watcher) serve(s *failover.State) {
-	if !n.current || s.Serial < n.serial {
+	if !n.current || s.Generation == n.generation && s.Serial < n.serial {
 		return // a state of the past, gone through after a restart, is not answered
 	}
-	n.serial = s.Serial
+	n.serial, n.generation = s.Serial, s.Generation
 	n.w.checkAnswer(n, s)
 	if index := s.ZoneIndex(); n.about.Served < index {
 		n.later(n.w.delay("served", 20*time.Millisecond), func() {

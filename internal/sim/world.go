@@ -9,33 +9,38 @@ import (
 	"sync"
 	"testing/synctest"
 	"time"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
 // world is one run. All of it belongs to the driver, the goroutine that runs it, but for what mu guards.
 type world struct {
-	script   *Script
-	began    time.Time
-	ahead    time.Duration // now
-	called   time.Duration // when a runner last wanted something
-	leads    []*lead
-	queue    queue
-	seq      int
-	rolls    map[string]uint64
-	seed     uint64
-	watchers []*watcher
-	apps     []*app
-	clients  []*client
-	cut      map[[2]string]int // from, to: how many faults keep words from getting there
-	log      *ledger
-	story    *story
-	faults   map[string][]*fault // by app and verb
-	traps    []*trap
-	pace     time.Duration // how long programs take at most
-	active   []*program
-	healed   bool
-	broken   *Violation
-	orders   int
-	stats    Stats
+	script     *Script
+	began      time.Time
+	ahead      time.Duration // now
+	called     time.Duration // when a runner last wanted something
+	leads      []*lead
+	queue      queue
+	seq        int
+	rolls      map[string]uint64
+	seed       uint64
+	watchers   []*watcher
+	apps       []*app
+	clients    []*client
+	cut        map[[2]string]int // from, to: how many faults keep words from getting there
+	log        *ledger
+	story      *story
+	faults     map[string][]*fault // by app and verb
+	traps      []*trap
+	pace       time.Duration // how long programs take at most
+	active     []*program
+	healed     bool
+	broken     *Violation
+	joined     uint64 // the last change of the members whose watcher was started
+	orders     int
+	clockMoved bool            // of some watcher
+	saved      *failover.State // what a snapshot was made of
+	stats      Stats
 
 	mu       sync.Mutex // guards what follows
 	incoming []*call
@@ -65,7 +70,13 @@ func newWorld(s *Script, tell bool) *world {
 	w.pace = max(s.duration("pace"), time.Millisecond)
 	w.log = newLedger(w)
 	for i := range s.number("apps") {
-		w.apps = append(w.apps, newApp(w, appNames[i], i == 0))
+		w.apps = append(w.apps, newApp(w, appNames[i], appNames[i] == s.get("primary")))
+	}
+	if first := w.app(s.get("primary")); first != nil && first.db != nil {
+		for _, a := range w.apps {
+			a.db.from = first.db
+		}
+		first.db.from = nil
 	}
 	for i := range s.number("watchers") {
 		w.watchers = append(w.watchers, newWatcher(w, fmt.Sprintf("w%d", i+1)))
