@@ -104,6 +104,9 @@ func (j *judge) granted(x *record, after *failover.State, r failover.Result) {
 		j.w.violate("held", "token %d was given out, and nobody has confirmed the state since the %s", r.Token, j.held)
 	}
 	j.token = r.Token
+	if after.Generation > 0 {
+		j.w.log.count.add("history", "attempt in a later generation")
+	}
 	j.grants[r.Token] = grant{record: x, state: after}
 }
 
@@ -171,6 +174,7 @@ func (j *judge) noteOrders(e failover.Entry, after *failover.State, r failover.R
 	case c.Resume != nil && j.held == "", c.Due != nil && len(c.Due.Key) > 6 && c.Due.Key[:6] == "pause/":
 		j.paused = false
 	case c.Ack != nil && j.held != "":
+		j.w.log.count.add("history", j.held+" confirmed")
 		j.held = ""
 	case c.Ack != nil:
 		j.hold = 0

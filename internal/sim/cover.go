@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"reflect"
 	"strings"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
@@ -26,6 +27,7 @@ func (t tally) refusal(r failover.Result) {
 
 func (t tally) entry(before *failover.State, e failover.Entry, after *failover.State, r failover.Result) {
 	t.refusal(r)
+	t.command(e.Command)
 	g := after.Groups[group]
 	if g == nil {
 		return
@@ -53,6 +55,16 @@ func (t tally) entry(before *failover.State, e failover.Entry, after *failover.S
 	if j := e.Command.Journal; j != nil {
 		for _, x := range j.Ended {
 			t.add("attempt", pointName(x.Task)+" "+string(x.Outcome))
+		}
+	}
+}
+
+// command counts what a command carries.
+func (t tally) command(c failover.Command) {
+	v := reflect.ValueOf(c)
+	for i := range v.NumField() {
+		if f := v.Field(i); f.Kind() == reflect.Pointer && !f.IsNil() {
+			t.add("command", v.Type().Field(i).Name)
 		}
 	}
 }
@@ -102,8 +114,18 @@ func undoPath(w *failover.Switchover) string {
 	return fmt.Sprintf("%s, after %s", why, last)
 }
 
-// table prints the counts, by kind.
+// table prints the counts, by kind, and then once more what was never reached.
 func (t tally) table() string {
+	never := tally{}
+	for k, n := range t {
+		if n == 0 {
+			never[k] = 0
+		}
+	}
+	return t.list() + fmt.Sprintf("\n%d of %d were never reached:\n", len(never), len(t)) + never.list()
+}
+
+func (t tally) list() string {
 	var b strings.Builder
 	last := ""
 	for _, k := range sortedKeys(t) {

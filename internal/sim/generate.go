@@ -193,7 +193,7 @@ func (g *author) rare(at time.Duration) {
 	order := func(after, most time.Duration, words ...string) {
 		g.s.add(at+g.between(after, most), append([]string{"order", g.one(g.watchers...)}, words...)...)
 	}
-	switch g.IntN(11) {
+	switch g.IntN(14) {
 	case 0: // a snapshot is put back, of before a switchover or of its middle
 		g.s.add(at-g.between(0, 2*second), "save", w)
 		if g.once(2) {
@@ -207,8 +207,8 @@ func (g *author) rare(at time.Duration) {
 		order(30*second, 45*second, g.one("ack", "resume", "abort"))
 	case 1: // the quorum is lost for good
 		kept := w
-		if len(g.watchers) == 5 && g.once(2) {
-			kept += "," + g.one(g.watchers...)
+		if len(g.watchers) == 5 && g.once(2) || g.once(8) { // too many, or one that is none, is refused
+			kept += "," + g.one(append(g.watchers, "w6")...) + g.one("", "", ","+g.one(g.watchers...))
 		}
 		if !g.once(3) {
 			g.s.add(at, g.oneOf(g.switchover(), []string{"app", "main", "kill"})...)
@@ -271,11 +271,33 @@ func (g *author) rare(at time.Duration) {
 		g.s.add(at, "order", w, "switchover", other)
 		order(8*second, 30*second, "policy", "apps", "2")
 	case 10: // signals, while nobody knows how the main is
-		g.s.add(at, "app", "main", g.one("kill", "sick"))
+		some := len(g.watchers) / 2
+		if g.once(2) {
+			g.s.add(at, "cut", "main", strings.Join(g.watchers[:some], ","), g.long())
+			g.s.add(at, "overdue", g.watchers[some], g.long())
+		} else {
+			g.s.add(at, "app", "main", g.one("kill", "sick"))
+		}
 		for range 2 {
-			order(0, 4*second, "switchover", "signal")
+			order(0, 6*second, "switchover", "signal")
 		}
 		g.s.add(at+g.between(3*second, 20*second), "app", "main", g.one("boot", "well"))
+	case 11: // leadership is handed on while hooks run
+		step, when := string(failover.Plan[g.IntN(len(failover.Plan))]), g.one("before", "after")
+		g.s.set("hooks", step+":"+when)
+		g.s.add(at-second, "fault", "hook", step+":"+when, "slow", "5s", "3")
+		g.s.add(at-second, "trap", map[string]string{"before": "start:", "after": "start:after:"}[when]+step, "after", "transfer")
+		g.s.add(at, g.oneOf(g.switchover(), []string{"app", "main", "kill"})...)
+	case 12: // it has to be taken back, and that fails
+		g.s.add(at-second, "fault", g.one("standby", other), "stop", g.one("lie", "lie", "hang"), "0s", "3")
+		for _, verb := range []string{"resume", "unfreeze", "off"} {
+			g.s.add(at-second, "fault", g.one("main", "standby", other), verb, g.one("fail", "fail", "hang", "lie"), "0s", g.one("3", "7"))
+		}
+		g.s.add(at, g.switchover()...)
+	case 13: // a failover begins that all watchers have to agree on, and then one of them sees nothing
+		g.s.set("quorum", fmt.Sprint(len(g.watchers)))
+		g.s.add(at, "app", "main", "kill")
+		g.s.add(at-second, "trap", g.one("start:maintenance-on", "start:freeze", "ended:freeze"), "after", "overdue", w, "50s")
 	}
 }
 
@@ -388,7 +410,9 @@ func (g *author) trouble(at time.Duration) {
 
 // sprung is what happens at a point of a leader's journal.
 func (g *author) sprung() []string {
-	switch g.IntN(10) {
+	switch g.IntN(11) {
+	case 10:
+		return []string{"transfer", ""}
 	case 0, 1, 2:
 		return []string{"crash", "leader", g.one(g.short(), g.long())}
 	case 3, 4:

@@ -32,7 +32,7 @@ func (s *Script) policy() failover.Policy {
 		setting := failover.StepSetting{Timeout: 10 * time.Second, Tries: s.number("tries"), Backoff: time.Second}
 		switch name {
 		case failover.StepCatchUp, failover.StepVerify:
-			setting.Timeout, setting.Tries = 20*time.Second, 1
+			setting.Timeout, setting.Tries = 20*time.Second, max(1, setting.Tries-1)
 		case failover.StepPromote:
 			setting.Timeout = 15 * time.Second
 		}

@@ -203,7 +203,7 @@ func transfer(w *world, args []string) {
 		if n.reign != nil && n.name != args[0] {
 			n.do(n.life, func() {
 				if n.reign != nil {
-					n.reign.giveWay("a person said so", args[0])
+					n.reign.giveWay("a person said so", slices.DeleteFunc(args[:1:1], func(name string) bool { return name == "" })...)
 				}
 			})
 		}
