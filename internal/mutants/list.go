@@ -25,6 +25,7 @@ var mutants = []mutant{
 
 	{3, "an act that was called off is told to be over", "internal/switchover/attempt.go", "d.loose && !waitFor(leading, time.Until(a.id.deadline))", "d.loose && !waitFor(leading, 0)"},
 
+	{3, "a recovery gives tokens out again", rules + "recovery.go", "generation := max(s.Generation, o.Above) + 1", "generation := max(s.Generation, o.Above)"},
 	{4, "a successor does not wait for foreign hands", "internal/switchover/performer.go", "return max(wait, time.Until(p.began.Add(state.Timeout(open))))", "return wait"},
 	{4, "an undo leaves out steps that were only begun", rules + "undo.go", "if undoable(step.Name) && step.Acted && step.State != StepUndone", "if undoable(step.Name) && step.State == StepDone"},
 	{4, "a command is applied twice", rules + "apply.go", "if r, seen := n.seen(c.ID); seen {", "if r, seen := n.seen(c.ID); seen && c.Request == nil && c.Pause == nil && c.Resume == nil {"},
@@ -37,9 +38,12 @@ var mutants = []mutant{
 	{5, "a mark is washed off when its app answers", rules + "undo.go", "if s.verifiedReplica(g, p, a) < s.Majority() {", "if a.Health != HealthUp {"},
 
 	{6, "the serial follows the clock alone", rules + "apply.go", "if now := s.Time.Unix(); now > int64(next) &&", "if now := s.Time.Unix(); now > 0 &&"},
+	{6, "a restore brings an old serial back", rules + "restore.go", "s.Serial = max(s.Serial, saved.Serial)", "s.Serial = saved.Serial"},
 	{6, "a switch does not raise the serial", rules + "switchover.go", "s.changeRoles(g, w.To)\n\ts.bumpSerial()", "s.changeRoles(g, w.To)"},
 
 	{7, "a pause holds nothing back", rules + "decide.go", "return condition(BlockPaused, false, \"%s\", text)", "return condition(BlockPaused, true, \"%s\", text)"},
+	{7, "a switchover goes on before its restored state is confirmed", rules + "next.go", "if g == nil || !g.Switchover.Open() || g.Unconfirmed != nil {", "if g == nil || !g.Switchover.Open() {"},
+	{7, "marks are kept before the restored state is confirmed", rules + "next.go", "if g == nil || g.Unconfirmed != nil {\n\t\treturn nil // an old mark", "if g == nil {\n\t\treturn nil // an old mark"},
 	{7, "a minority opens what a person asks for", rules + "request.go", "if !s.HasQuorum() {", "if !s.HasQuorum() && s == nil {"},
 	{7, "the quorum is of those heard", rules + "health.go", "func Majority(members int) int { return members/2 + 1 }", "func Majority(members int) int { return max(1, members/2) }"},
 

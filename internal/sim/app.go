@@ -21,6 +21,7 @@ type app struct {
 	sick   bool // its probes fail, though switch and database answer
 	closed bool // in maintenance
 	booted bool // at least once
+	byHand bool // a person has closed it, or its database is another one
 	db     *database
 	tokens map[failover.Part]uint64 // highest seen; kept on its disk
 	hands  []hand                   // every change by a program, in order
@@ -34,6 +35,7 @@ type hand struct {
 	token   uint64
 	watcher string
 	step    failover.StepName
+	late    bool // its program had ended
 }
 
 func newApp(w *world, name string, first bool) *app {

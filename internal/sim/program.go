@@ -173,7 +173,7 @@ func (p *program) act() (code int, output string) {
 	}
 	p.n.w.log.judge.acts(p)
 	a.tokens[part] = max(a.tokens[part], p.token)
-	a.hands = append(a.hands, hand{at: a.w.now(), verb: p.verb, token: p.token, watcher: p.n.name, step: p.step})
+	a.hands = append(a.hands, hand{at: a.w.now(), verb: p.verb, token: p.token, watcher: p.n.name, step: p.step, late: p.over})
 	a.w.tell("%s %s on %s (token %d, step %s)", p.n.name, p.verb, a.name, p.token, p.step)
 	if p.verb == "reprotect" {
 		return a.follow(a.w.app(variable(p.call.process.Env, "TO")))

@@ -28,6 +28,7 @@ func (w *world) checkRest() {
 	}
 	w.checkOpen(s, g)
 	w.checkMarks(g)
+	w.checkTakenBack(s, g)
 	w.checkOutage(s, g)
 }
 
@@ -97,6 +98,24 @@ func (w *world) checkMarks(g *failover.GroupState) {
 		}
 		if x.writable() {
 			w.violate("marked", "%s is marked and its database takes writes, though it answers", name)
+		}
+	}
+}
+
+// checkTakenBack: nothing that a switchover closed on the writer is left closed, unless a person closed it, or the program that did came
+// so late that nobody could know.
+func (w *world) checkTakenBack(s *failover.State, g *failover.GroupState) {
+	a := w.app(g.Writer)
+	if g.Switchover.Open() || a.dead || a.byHand || s.Generation > 0 || w.now()-a.since < 30*time.Second {
+		return
+	}
+	for part, closes := range map[failover.Part]string{failover.PartMaintenance: "on", failover.PartDatabase: "freeze"} {
+		i := len(a.hands) - 1
+		for i >= 0 && changes[a.hands[i].verb] != part {
+			i--
+		}
+		if i >= 0 && a.hands[i].verb == closes && !a.hands[i].late && (part == failover.PartMaintenance && a.closed || part == failover.PartDatabase && a.db.frozen) {
+			w.violate("taken-back", "%s is the writer, and what %s did with token %d is not taken back", a.name, closes, a.hands[i].token)
 		}
 	}
 }

@@ -216,6 +216,7 @@ func appEvent(w *world, args []string) {
 		return
 	}
 	a.since = w.now()
+	a.byHand = a.byHand || slices.Contains([]string{"close", "empty"}, args[1])
 	switch args[1] {
 	case "kill":
 		a.dead = true
