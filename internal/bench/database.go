@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -39,6 +40,7 @@ type server interface {
 type kind struct {
 	pair    func(t dbtest.TB, fsync bool) (primary, replica server, clients [2]string)
 	session func(context.Context, string) (dbtest.Session, error)
+	hand    func(t dbtest.TB, primary, replica server) // the least that moves the role, without watchers; nil: not written
 }
 
 var kinds = map[string]kind{
@@ -49,7 +51,13 @@ var kinds = map[string]kind{
 		}
 		a, b := dbtest.NewPostgresPair(t, settings...)
 		return a, b, [2]string{a.AppDSN(), b.AppDSN()}
-	}, dbtest.PostgresSession},
+	}, dbtest.PostgresSession, func(t dbtest.TB, primary, replica server) {
+		super := replica.(*dbtest.Postgres).Super(t, "postgres")
+		primary.(*dbtest.Postgres).Stop(t)
+		if _, err := super.Exec(context.Background(), "SELECT pg_promote()"); err != nil {
+			t.Fatalf("cannot promote: %v", err)
+		}
+	}},
 	"mysql": {func(t dbtest.TB, fsync bool) (server, server, [2]string) {
 		var options []string
 		if fsync {
@@ -57,7 +65,7 @@ var kinds = map[string]kind{
 		}
 		a, b := dbtest.NewMariaDBPair(t, options...)
 		return a, b, [2]string{a.AppDSN(), b.AppDSN()}
-	}, dbtest.MariaDBSession},
+	}, dbtest.MariaDBSession, nil},
 	"redis": {func(t dbtest.TB, fsync bool) (server, server, [2]string) {
 		var lines []string
 		if fsync {
@@ -65,7 +73,7 @@ var kinds = map[string]kind{
 		}
 		a, b := dbtest.NewRedisPair(t, lines...)
 		return a, b, [2]string{a.Address(), b.Address()}
-	}, dbtest.RedisSession},
+	}, dbtest.RedisSession, nil},
 }
 
 func runDatabase(ctx context.Context, args []string) error {
@@ -74,6 +82,7 @@ func runDatabase(ctx context.Context, args []string) error {
 	runs := flags.Int("runs", 20, "how often")
 	fault := flags.String("fault", "none", "none (a planned switchover) or kill (SIGKILL to the main app and its database)")
 	fsync := flags.Bool("fsync", true, "let the databases wait for the disk at each write")
+	by := flags.String("by", "watchover", "watchover or hand (stop the primary, promote the replica, no watchers: the baseline; postgres only)")
 	trace := flags.Bool("trace", false, "of every run, print the steps of the switchover")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -84,6 +93,9 @@ func runDatabase(ctx context.Context, args []string) error {
 	}
 	if *fault != "none" && *fault != "kill" {
 		return fmt.Errorf("there is no fault %q; say none or kill", *fault)
+	}
+	if *by != "watchover" && (*by != "hand" || k.hand == nil || *fault != "none") {
+		return fmt.Errorf("by %q is not written for kind %s and fault %s; say watchover", *by, *of, *fault)
 	}
 	bin, err := os.MkdirTemp("", "watchover-bench-")
 	if err != nil {
@@ -96,7 +108,11 @@ func runDatabase(ctx context.Context, args []string) error {
 	}
 	var moves []move
 	for run := range *runs {
-		m, err := moveOnce(ctx, bin, *of, k, *fault == "kill", *fsync)
+		once := func(s *scene) (move, error) { return moveOnce(ctx, s, bin, *of, k, *fault == "kill", *fsync) }
+		if *by == "hand" {
+			once = func(s *scene) (move, error) { return moveByHand(ctx, s, k, *fsync) }
+		}
+		m, err := played(once)
 		if err != nil {
 			return fmt.Errorf("run %d: %w", run+1, err)
 		}
@@ -164,7 +180,8 @@ func (s *scene) end() {
 	}
 }
 
-func moveOnce(ctx context.Context, bin, of string, k kind, kill, fsync bool) (m move, err error) {
+// played runs one move and takes down what it set up.
+func played(run func(*scene) (move, error)) (m move, err error) {
 	s := &scene{}
 	defer s.end()
 	defer func() {
@@ -172,6 +189,10 @@ func moveOnce(ctx context.Context, bin, of string, k kind, kill, fsync bool) (m 
 			err = failure.error
 		}
 	}()
+	return run(s)
+}
+
+func moveOnce(ctx context.Context, s *scene, bin, of string, k kind, kill, fsync bool) (m move, err error) {
 	main, standby, clients := k.pair(s, fsync)
 	dir, err := os.MkdirTemp("", "watchover-run-")
 	if err != nil {
@@ -186,13 +207,8 @@ func moveOnce(ctx context.Context, bin, of string, k kind, kill, fsync bool) (m 
 		return m, fmt.Errorf("%w; the first watcher says: %s", err, l.watchers[0].log.tail(2000))
 	}
 	servers := map[string]string{"192.0.2.10": clients[0], "192.0.2.11": clients[1]}
-	w := dbtest.StartWriter(func() string { return servers[l.record()] }, k.session)
-	s.Cleanup(w.Stop)
-	if err := poll(ctx, 10*time.Second, "the client to write", func() bool { return len(w.Acks()) > 200 }); err != nil {
-		return m, err
-	}
-	pause := time.Duration(time.Now().UnixNano() % int64(time.Second))
-	if err := poll(ctx, 10*time.Second, "a moment at random", func() bool { pause -= 20 * time.Millisecond; return pause < 0 }); err != nil {
+	w, err := startWriter(ctx, s, k, func() string { return servers[l.record()] }, clients[1])
+	if err != nil {
 		return m, err
 	}
 	began := time.Now()
@@ -202,14 +218,60 @@ func moveOnce(ctx context.Context, bin, of string, k kind, kill, fsync bool) (m 
 	} else if err := l.switchover(ctx); err != nil {
 		return m, err
 	}
-	if err := poll(ctx, time.Minute, "writes to the standby", func() bool {
-		acks := w.Acks()
-		return acks[len(acks)-1].Server == clients[1] && len(acks) > 20 && acks[len(acks)-20].Server == clients[1]
-	}); err != nil {
+	if err := awaitWrites(ctx, w, clients[1]); err != nil {
 		return m, fmt.Errorf("%w; the first watcher says: %s", err, l.watchers[0].log.tail(3000))
 	}
-	w.Stop()
 	return l.judge(ctx, w.Acks(), standby.Stored(s), began, kill)
+}
+
+// moveByHand is the baseline: the client is told the new server in the moment in which it has been promoted.
+func moveByHand(ctx context.Context, s *scene, k kind, fsync bool) (m move, err error) {
+	main, standby, clients := k.pair(s, fsync)
+	var moved atomic.Bool
+	w, err := startWriter(ctx, s, k, func() string {
+		if moved.Load() {
+			return clients[1]
+		}
+		return clients[0]
+	}, clients[1])
+	if err != nil {
+		return m, err
+	}
+	k.hand(s, main, standby)
+	moved.Store(true)
+	if err := awaitWrites(ctx, w, clients[1]); err != nil {
+		return m, err
+	}
+	acks := w.Acks()
+	m.acked, m.lost = len(acks), len(dbtest.Lost(acks, standby.Stored(s)))
+	m.gap, _ = dbtest.Gap(acks)
+	return m, nil
+}
+
+// startWriter starts the client and returns at a moment at random after its first writes. Before that the standby app, as any
+// that is in maintenance and runs, has a session with its own database, so that the server has read its catalogs.
+func startWriter(ctx context.Context, s *scene, k kind, where func() string, standby string) (*dbtest.Writer, error) {
+	session, err := k.session(ctx, standby)
+	if err != nil {
+		return nil, err
+	}
+	s.Cleanup(session.Close)
+	w := dbtest.StartWriter(where, k.session)
+	s.Cleanup(w.Stop)
+	if err := poll(ctx, 10*time.Second, "the client to write", func() bool { return len(w.Acks()) > 200 }); err != nil {
+		return nil, err
+	}
+	pause := time.Duration(time.Now().UnixNano() % int64(time.Second))
+	return w, poll(ctx, 10*time.Second, "a moment at random", func() bool { pause -= 20 * time.Millisecond; return pause < 0 })
+}
+
+// awaitWrites waits until the client writes to a server, then stops it.
+func awaitWrites(ctx context.Context, w *dbtest.Writer, server string) error {
+	defer w.Stop()
+	return poll(ctx, time.Minute, "writes to the standby", func() bool {
+		acks := w.Acks()
+		return acks[len(acks)-1].Server == server && len(acks) > 20 && acks[len(acks)-20].Server == server
+	})
 }
 
 func serverLines(s *scene, kind string, db server) string {

@@ -2,12 +2,13 @@
 //
 //	go run ./internal/bench switch [-runs 20] [-fault kill|freeze] [-database]
 //	go run ./internal/bench idle [-for 10m]
-//	go run ./internal/bench database [-kind postgres|mysql|redis] [-runs 20] [-fault none|kill]
+//	go run ./internal/bench database [-kind postgres|mysql|redis] [-runs 20] [-fault none|kill] [-by watchover|hand]
 //
 // switch: three watchers and two sample apps on loopback; the main app is killed or frozen; how long until all three
 // watchers answer the standby, and how much of that came after the verdict that made the quorum. idle: processor time
 // and memory of three watchers that have nothing to do, beside three bare hashicorp/raft processes of the same timing.
-// database: a real pair (of internal/dbtest) and a client that writes every 5 ms to where the record points; a planned switchover, or main killed with its database.
+// database: a real pair (of internal/dbtest) and a client that writes every 5 ms to where the record points; a planned
+// switchover, or main killed with its database. Its baseline is the same move by hand, without watchers and without a record.
 // Figures are for comparing, not for passing: the machine's noise is in them.
 package main
 

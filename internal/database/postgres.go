@@ -43,17 +43,25 @@ func parsePostgres(dsn string) (*pgx.ConnConfig, error) {
 	switch {
 	case config.ValidateConnect != nil:
 		return nil, errors.New("target_session_attrs has no use here: each server is asked what it is")
-	case regexp.MustCompile(`\b(passfile|service|servicefile)\s*=`).MatchString(dsn):
+	case unread.MatchString(dsn):
 		return nil, errors.New("the dsn's passfile or service is not read; use password_file, and name host and user in the dsn")
 	}
 	// What the dsn leaves out comes from the watcher's environment; whom to ask and as whom must not.
-	for _, key := range []struct{ what, pattern string }{{"host", `host(addr)?\s*=|://([^/]*@)?[^/:]`}, {"user", `user\s*=|://[^/@]+@`}} {
-		if !regexp.MustCompile(key.pattern).MatchString(dsn) {
-			return nil, fmt.Errorf("the dsn names no %s", key.what)
-		}
+	switch {
+	case !namesHost.MatchString(dsn):
+		return nil, errors.New("the dsn names no host")
+	case !namesUser.MatchString(dsn):
+		return nil, errors.New("the dsn names no user")
 	}
 	return config, nil
 }
+
+// What a DSN may not have, and what it must.
+var (
+	unread    = regexp.MustCompile(`\b(passfile|service|servicefile)\s*=`)
+	namesHost = regexp.MustCompile(`host(addr)?\s*=|://([^/]*@)?[^/:]`)
+	namesUser = regexp.MustCompile(`user\s*=|://[^/@]+@`)
+)
 
 func openPostgres(o Options) (Driver, error) {
 	config, err := parsePostgres(o.DSN)
@@ -261,7 +269,7 @@ func (p *postgres) ask(ctx context.Context, query string, into ...any) error {
 
 // poll asks again and again, a few milliseconds apart, until ok says so or ctx ends.
 func poll(ctx context.Context, ok func() (bool, error)) error {
-	for {
+	for pause := pollFirst; ; pause = min(2*pause, pollEvery) {
 		done, err := ok()
 		if done || err != nil {
 			return err
@@ -269,13 +277,16 @@ func poll(ctx context.Context, ok func() (bool, error)) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(pollEvery):
+		case <-time.After(pause):
 		}
 	}
 }
 
-// pollEvery is how often a server is asked whether something has happened. Whatever waits here keeps clients waiting.
-const pollEvery = 3 * time.Millisecond
+// How often a server is asked whether something has happened. Whatever waits here keeps clients waiting.
+const (
+	pollFirst = 500 * time.Microsecond // what a server does by itself is often done by then
+	pollEvery = 3 * time.Millisecond
+)
 
 // reload has the server take up its settings and waits until it has. A session takes them up after the server itself has and
 // has told all sessions, so that what is seen here holds for everybody who connects from now on.

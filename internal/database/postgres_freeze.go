@@ -69,14 +69,14 @@ func (p *postgres) Freeze(ctx context.Context) (string, error) {
 	if err := p.reload(ctx); err != nil {
 		return "", err
 	}
-	var now string
-	if err := p.ask(ctx, "SELECT current_setting('"+readOnly+"')", &now); err != nil {
+	var now, since string
+	if err := p.ask(ctx, "SELECT current_setting('"+readOnly+"'), clock_timestamp()::text", &now, &since); err != nil {
 		return "", err
 	}
 	if now != "on" {
 		return "", errors.New(readOnly + " was set and is still off: something goes before postgresql.auto.conf, perhaps the server's command line")
 	}
-	return p.endSessions(ctx)
+	return p.endSessions(ctx, since)
 }
 
 // heeded refuses to call frozen what some role or database would not heed.
@@ -104,35 +104,28 @@ func (p *postgres) exempt(ctx context.Context) (string, error) {
 const strangers = `FROM pg_stat_activity a LEFT JOIN pg_roles r ON r.oid = a.usesysid
 	WHERE a.backend_type = 'client backend' AND a.pid <> pg_backend_pid() AND a.usename IS DISTINCT FROM current_user AND a.backend_start <= `
 
-// endSessions ends the clients' sessions and waits until they are gone. Those of superusers only a superuser can end; one that
-// has begun to write is told by Position.
-func (p *postgres) endSessions(ctx context.Context) (string, error) {
+// endSessions ends the clients' sessions that began before a moment and waits until they are gone. Those of superusers only a
+// superuser can end; one that has begun to write is told by Position.
+func (p *postgres) endSessions(ctx context.Context, since string) (string, error) {
 	if err := p.arm(ctx); err != nil {
 		return "", err
 	}
-	var since string
-	var ended, kept, left int
-	const mine = ` AND (NOT coalesce(r.rolsuper, false) OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user))`
-	if err := p.ask(ctx, "SELECT clock_timestamp()::text", &since); err != nil {
-		return "", err
-	}
+	const mine = `(NOT coalesce(r.rolsuper, false) OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user))`
+	var ended, left, all int
 	began := time.Now()
-	if err := p.ask(ctx, "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) "+strangers+literal(since)+mine, &ended); err != nil {
+	if err := p.ask(ctx, "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid)) "+strangers+literal(since)+" AND "+mine, &ended); err != nil {
 		return "", fmt.Errorf("cannot end the clients' sessions: %w", err)
 	}
 	err := poll(ctx, func() (bool, error) {
-		err := p.ask(ctx, "SELECT count(*) "+strangers+literal(since)+mine, &left)
+		err := p.ask(ctx, "SELECT count(*) FILTER (WHERE "+mine+"), count(*) "+strangers+literal(since), &left, &all)
 		return left == 0, err
 	})
 	if err != nil {
 		return "", fmt.Errorf("%d sessions of clients do not end: %w", left, err)
 	}
-	if err := p.ask(ctx, "SELECT count(*) "+strangers+literal(since), &kept); err != nil {
-		return "", err
-	}
 	text := fmt.Sprintf("read-only; %d sessions ended in %s", ended, time.Since(began).Round(time.Millisecond))
-	if kept > 0 {
-		text += fmt.Sprintf("; %d of superusers could not be", kept)
+	if all > 0 {
+		text += fmt.Sprintf("; %d of superusers could not be", all)
 	}
 	return text, nil
 }

@@ -258,9 +258,9 @@ func TestTargetThatHangs(t *testing.T) {
 func TestRepeatHasTheSameID(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, p := newLog(t, page("a")), newPagers()
-		stop := lead(l, p)
 		l.happen(t, "one")
-		l.setDown(true) // before the courier runs: nothing has waited yet
+		l.setDown(true)
+		stop := lead(l, p)
 		after(30 * time.Second)
 		if got := p.reasons("a"); got != "one" {
 			t.Errorf("one leader told %q", got)

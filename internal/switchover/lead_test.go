@@ -207,7 +207,7 @@ func TestEndAndNextStartShareOneEntry(t *testing.T) {
 		after time.Duration
 	}{
 		{"quick look", time.Millisecond, false, time.Millisecond},
-		{"slow look", 500 * time.Millisecond, true, 5 * time.Millisecond},
+		{"slow look", 500 * time.Millisecond, true, flushAfter},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			play(t, nil, func(w *world) {

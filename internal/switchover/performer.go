@@ -15,8 +15,9 @@ import (
 )
 
 const (
-	// flushAfter is how long an outcome waits for the start of the next step, so that both go into one entry.
-	flushAfter = 5 * time.Millisecond
+	// flushAfter is how long an outcome waits for the start of the next step, so that both go into one entry: about as long as
+	// a look at a database takes. Two entries one after the other hold clients up for longer than that.
+	flushAfter = 20 * time.Millisecond
 	// refusedPause keeps a start that the rules refuse from filling the log with proposals.
 	refusedPause = time.Second
 	// farewell bounds what an old leader spends on telling the new one that its hands are still.
