@@ -5,6 +5,8 @@ package database
 import (
 	"context"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -79,7 +81,9 @@ func TestPostgresPlannedSwitchover(t *testing.T) {
 		t.Fatal(err)
 	}
 	old, young := hands(t, main), hands(t, standby)
-	do(t, old.Freeze)
+	if output := do(t, old.Freeze); !strings.Contains(output, "; 1 of superusers could not be") {
+		t.Errorf("a superuser's session stays, and the freeze tells: %q", output)
+	}
 	if o := see(t, main); !o.Frozen || o.Role != failover.RolePrimary {
 		t.Errorf("frozen: %+v", o)
 	}
@@ -137,6 +141,34 @@ func TestPostgresFreezeEndsWriters(t *testing.T) {
 	do(t, d.Freeze)
 	if after := main.AutoConf(t); after != before {
 		t.Errorf("frozen twice:\n%s\nonce:\n%s", after, before)
+	}
+}
+
+// A freeze is not done as long as a session is there that has been told to end.
+func TestPostgresFreezeWaitsForSessions(t *testing.T) {
+	main := dbtest.NewPostgres(t)
+	client := connectApp(t, main)
+	client.exec(t, "BEGIN; INSERT INTO orders VALUES (1)")
+	backend := int(client.conn.PgConn().PID())
+	signal := func(s syscall.Signal) {
+		if err := syscall.Kill(backend, s); err != nil {
+			t.Errorf("cannot send %v to the client's process: %v", s, err)
+		}
+	}
+	signal(syscall.SIGSTOP)
+	thaw := sync.OnceFunc(func() { signal(syscall.SIGCONT) })
+	t.Cleanup(thaw)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	if output, err := hands(t, main).Freeze(ctx); err == nil || !strings.Contains(err.Error(), "1 sessions of clients do not end") {
+		t.Errorf("with a session that does not end: %q, %v", output, err)
+	}
+	thaw()
+	d := hands(t, main)
+	do(t, d.Freeze)
+	do(t, d.Position)
+	if n := main.QueryIn(t, "shop", "SELECT count(*) FROM orders"); n != "0" {
+		t.Errorf("%s orders, want what was not committed gone", n)
 	}
 }
 
