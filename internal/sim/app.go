@@ -22,6 +22,7 @@ type app struct {
 	closed bool // in maintenance
 	booted bool // at least once
 	byHand bool // a person has closed it, or its database is another one
+	untold bool // a restart that nobody could see has lifted its freeze, and its database does not tell
 	db     *database
 	tokens map[failover.Part]uint64 // highest seen; kept on its disk
 	hands  []hand                   // every change by a program, in order

@@ -188,7 +188,7 @@ func (a *app) turn(verb string) (code int, output string) {
 	case "off":
 		a.closed = false
 	case "freeze":
-		a.db.frozen = true
+		a.db.frozen, a.untold = true, false
 	case "unfreeze":
 		a.db.frozen = false
 	case "stop":

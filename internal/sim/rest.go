@@ -96,7 +96,7 @@ func (w *world) checkMarks(g *failover.GroupState) {
 		if !x.closed && w.script.get("switch") == "checked" {
 			w.violate("marked", "%s is marked and not in maintenance, though it answers", name)
 		}
-		if x.writable() {
+		if x.writable() && !x.untold {
 			w.violate("marked", "%s is marked and its database takes writes, though it answers", name)
 		}
 	}

@@ -226,6 +226,7 @@ func appEvent(w *world, args []string) {
 		}
 	case "reboot":
 		if !a.dead {
+			a.untold = a.untold || a.db != nil && a.db.frozen && a.washesFreeze() && !w.script.yes("tells")
 			a.boot()
 		}
 	case "hang":
