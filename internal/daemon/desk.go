@@ -237,7 +237,7 @@ func (k *desk) collect() ([]failover.Report, failover.About) {
 	reports := make([]failover.Report, 0, len(k.verdicts))
 	for name, v := range k.verdicts {
 		r := failover.Report{
-			Group: v.Group, App: v.App, Revision: v.Revision, Verdict: v.Verdict, Reason: v.Reason, Since: v.Since.UTC(), Maintenance: failover.SwitchUnknown,
+			Group: v.Group, App: v.App, Revision: v.Revision, Verdict: v.Verdict, Reason: v.Reason, Untrusted: v.Untrusted, Since: v.Since.UTC(), Maintenance: failover.SwitchUnknown,
 		}
 		if v.Probe != "" && v.Reason != "" {
 			r.Reason = v.Probe + ": " + v.Reason
@@ -390,6 +390,10 @@ func (k *desk) tell(state *failover.State, told uint64) uint64 {
 			line = line.Str("app", e.App)
 		}
 		for _, key := range sortedKeys(e.Data) {
+			if key == "watcher" {
+				line = line.Str("about_watcher", e.Data[key]) // whose line it is has that name already
+				continue
+			}
 			line = line.Str(key, e.Data[key])
 		}
 		line.Msg(e.Text)

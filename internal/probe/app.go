@@ -27,11 +27,16 @@ type app struct {
 	firstFailure time.Time // of the failures going on; zero while none is
 	doubt        string    // why the last reset was made; told while the verdict is unknown
 	verdict      failover.Verdict
-	reason       string
-	reasonProbe  string
+	blame        blame
 	since        time.Time
-	told         failover.Verdict // empty: nothing yet
-	alarm        bool             // a first failure is to be told
+	told         opinion // the zero one: nothing yet
+	alarm        bool    // a first failure is to be told
+}
+
+// opinion is what is news when it changes.
+type opinion struct {
+	verdict   failover.Verdict
+	untrusted bool
 }
 
 // probe is one of an app's probes.
@@ -141,7 +146,7 @@ func (a *app) close() {
 func (a *app) tell() Verdict {
 	told := Verdict{
 		Group: a.target.Group, App: a.target.App, Revision: a.target.Revision,
-		Verdict: a.verdict, Reason: a.reason, Probe: a.reasonProbe, Since: a.since,
+		Verdict: a.verdict, Reason: a.blame.reason, Probe: a.blame.probe, Untrusted: a.blame.untrusted, Since: a.since,
 		Probes: make(map[string]ProbeResult, len(a.probes)),
 	}
 	for _, one := range a.probes {

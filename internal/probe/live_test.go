@@ -194,6 +194,29 @@ func TestCertificatesAreTold(t *testing.T) {
 	}
 }
 
+func TestARefusedCertificateIsTold(t *testing.T) {
+	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	p, changes, _ := live(t, prometheus.NewRegistry(), "")
+	other := tlsSpec(t, server)
+	other.Host = "other.test"
+	if err := p.SetTargets([]Target{
+		{Group: "shop", App: "main", Probes: []failover.Probe{other}, Probing: rhythm},
+		{Group: "shop", App: "gone", Probes: []failover.Probe{httpProbe("https://" + closedAddress(t))}, Probing: rhythm},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if v := await(t, changes, failover.VerdictDown); v.Untrusted != (v.App == "main") {
+			t.Errorf("%s is down, %q: untrusted %v", v.App, v.Reason, v.Untrusted)
+		}
+	}
+	server.Close() // down as before, but no longer because of its certificate
+	if v := await(t, changes, failover.VerdictDown); v.App != "main" || v.Untrusted {
+		t.Errorf("%s is down, %q: untrusted %v", v.App, v.Reason, v.Untrusted)
+	}
+}
+
 func TestExecutables(t *testing.T) {
 	dir := t.TempDir()
 	plain := filepath.Join(dir, "plain")

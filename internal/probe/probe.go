@@ -52,6 +52,7 @@ type Verdict struct {
 	Verdict    failover.Verdict
 	Reason     string                 // why it is down or unknown, at most 200 bytes; empty when up
 	Probe      string                 // the probe that Reason is about, if it is about one
+	Untrusted  bool                   // Reason is that the app's certificate was refused
 	Since      time.Time              // wall clock, for display
 	Expires    time.Time              // the earliest expiry of the certificates seen; zero: none seen
 	Probes     map[string]ProbeResult // the last result of every probe that was asked, by name
@@ -65,6 +66,8 @@ type ProbeResult struct {
 	At       time.Time        // when the check began; wall clock, for display
 	Duration time.Duration
 	Expires  time.Time // of the certificate shown; zero if none
+
+	Untrusted bool // the certificate shown was refused: expired, of another name, or of nobody that is trusted
 }
 
 // Certificate is when the certificate expires that an app showed to a probe.
@@ -79,7 +82,7 @@ type Options struct {
 	Dir     string // where relative ca_file and header_file begin
 	Exec    ExecFunc
 	Ping    PingFunc
-	// OnChange is called for each new verdict, one call at a time. If a verdict changes again before the call is made,
+	// OnChange is called for each new verdict and each change of Untrusted, one call at a time. If one changes again before the call is made,
 	// only the last one is told. It must not wait long: later changes wait for it.
 	OnChange func(Verdict)
 	// OnFirstFailure is called when a probe of an app that was up fails for the first time, before any verdict that

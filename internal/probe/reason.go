@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -83,6 +84,12 @@ func reasonOf(err error, timeout time.Duration) string {
 		return printable(operation.Err.Error()) // without the addresses: the local port is another one each time
 	}
 	return printable(err.Error())
+}
+
+// untrusted reports whether a check failed on the certificate that the app showed, and not on what it said or did.
+func untrusted(err error) bool {
+	var refused *tls.CertificateVerificationError
+	return errors.As(err, &refused)
 }
 
 // expiryReason names the date: Go's own message repeats the current time, which would differ from probe to probe.

@@ -44,7 +44,7 @@ func (p *Prober) record(one *probe, f flight, took time.Duration, o outcome, got
 	one.series.took(o, took)
 	if f.number > one.shown { // else a check that began later has told already
 		one.shown = f.number
-		one.last = ProbeResult{Kind: one.kind, Verdict: o.verdict(), Reason: reason, At: f.began, Duration: took, Expires: got.expires}
+		one.last = ProbeResult{Kind: one.kind, Verdict: o.verdict(), Reason: reason, At: f.began, Duration: took, Expires: got.expires, Untrusted: untrusted(err)}
 		one.series.show(o)
 	}
 	if event := p.log.Debug(); event.Enabled() {
@@ -86,45 +86,55 @@ func (p *Prober) noteFailure(a *app, now time.Time) {
 func (p *Prober) settle(a *app) {
 	switch verdict := a.detector.verdict; {
 	case a.witnesses != nil && a.witnesses.distrust:
-		p.say(a, failover.VerdictUnknown, "", distrust+"no witness reachable")
+		p.say(a, failover.VerdictUnknown, blame{reason: distrust + "no witness reachable"})
 	case verdict == failover.VerdictUp:
 		a.doubt = ""
-		p.say(a, verdict, "", "")
+		p.say(a, verdict, blame{})
 	case verdict == failover.VerdictDown:
 		// Without a failure right now the app answers again, but not for long enough: what was said stays. So it does
 		// until the witnesses have answered.
 		if worst := a.detector.worst(); worst >= 0 && a.witnesses.settles(a.firstFailure) {
 			a.doubt = ""
-			p.say(a, verdict, a.probes[worst].name, a.probes[worst].last.Reason)
+			p.say(a, verdict, a.probes[worst].blame())
 		}
 	default:
-		name, reason := a.uncertainty()
-		p.say(a, failover.VerdictUnknown, name, reason)
+		p.say(a, failover.VerdictUnknown, a.uncertainty())
 	}
 }
 
-// uncertainty is why the detector does not know, and the probe to blame if there is one.
-func (a *app) uncertainty() (name, reason string) {
+// blame is why a verdict is not up.
+type blame struct {
+	probe     string // whose reason it is; empty: of none
+	reason    string
+	untrusted bool // it is about the app's certificate
+}
+
+func (one *probe) blame() blame { return blame{one.name, one.last.Reason, one.last.Untrusted} }
+
+// uncertainty is why the detector does not know.
+func (a *app) uncertainty() blame {
 	if i := a.detector.blocked(); i >= 0 {
-		return a.probes[i].name, a.probes[i].last.Reason
+		return a.probes[i].blame()
 	}
 	switch {
 	case a.doubt != "":
-		return "", a.doubt
+		return blame{reason: a.doubt}
 	case len(a.probes) == 0:
-		return "", "no probes"
+		return blame{reason: "no probes"}
 	}
-	return "", "no full round of probes yet"
+	return blame{reason: "no full round of probes yet"}
 }
 
-// say sets the verdict. Only a change is news; a reason that changes alone is there for who asks.
-func (p *Prober) say(a *app, verdict failover.Verdict, name, reason string) {
-	a.reasonProbe, a.reason = name, reason
-	if verdict == a.verdict {
-		return
+// say sets the verdict. Only a change is news, and whether the certificate is the reason; one that changes otherwise is there
+// for who asks.
+func (p *Prober) say(a *app, verdict failover.Verdict, why blame) {
+	if verdict != a.verdict {
+		a.since = time.Now()
 	}
-	a.verdict, a.since = verdict, time.Now()
-	notify(p.news)
+	a.verdict, a.blame = verdict, why
+	if (opinion{verdict, why.untrusted}) != a.told {
+		notify(p.news)
+	}
 }
 
 // lookAtClocks forgets all that was seen when this watcher's sense of time broke.

@@ -125,8 +125,8 @@ func (p *Prober) collect() (alarms, verdicts []Verdict) {
 			a.alarm = false
 			alarms = append(alarms, Verdict{Group: a.target.Group, App: a.target.App})
 		}
-		if a.verdict != a.told {
-			a.told = a.verdict
+		if is := (opinion{a.verdict, a.blame.untrusted}); is != a.told {
+			a.told = is
 			verdicts = append(verdicts, a.tell())
 		}
 	}

@@ -98,6 +98,9 @@ func TestTLS(t *testing.T) {
 			if (tt.want == "") != (err == nil) || !strings.Contains(reason, tt.want) || judge(err) == unable {
 				t.Errorf("reason %q, want %q", reason, tt.want)
 			}
+			if shown := !tt.expires.IsZero(); untrusted(err) != (shown && tt.want != "") {
+				t.Errorf("untrusted %v: %v", untrusted(err), err)
+			}
 			if !got.expires.Equal(tt.expires) {
 				t.Errorf("expires %v, want %v", got.expires, tt.expires)
 			}

@@ -150,7 +150,11 @@ func (d *database) restream() {
 	}
 	if d.streams() {
 		d.live, d.heard = true, len(d.from.log)
-		d.a.w.after(d.a.w.delay("lag "+d.a.name, 200*time.Millisecond), func() { d.receive(len(d.from.log)) })
+		d.a.w.after(d.a.w.delay("lag "+d.a.name, 200*time.Millisecond), func() {
+			if d.from != nil { // else a person has made it another database meanwhile
+				d.receive(len(d.from.log))
+			}
+		})
 		return
 	}
 	if d.from != nil && d.from.a.dead || d.from == nil || !d.from.primary {

@@ -113,8 +113,11 @@ func (e *eye) look() {
 		}
 	}
 	reason := ""
-	if !ok {
+	switch {
+	case answer != answerGood:
 		reason = string(answer)
+	case !ok:
+		reason = sickness
 	}
 	n.noteWriters()
 	e.report(reason)
@@ -125,13 +128,16 @@ func (e *eye) look() {
 	e.lookAfter(wait + n.w.delay("look", 20*time.Millisecond))
 }
 
+// sickness is what the probes of a sick app fail on, though its switch and its database answer.
+const sickness = "certificate expired"
+
 // report notes what is to be told, if it is news.
 func (e *eye) report(reason string) {
 	n := e.n
 	p := n.state.Policy.Group(group)
 	old := n.reports[e.a.name]
 	r := failover.Report{Group: group, App: e.a.name, Watcher: n.name, Boot: n.boot, Revision: e.revision, Undone: e.undone, Verdict: e.verdict, Reason: reason,
-		Since: n.clock(), Maintenance: e.is}
+		Untrusted: reason == sickness, Since: n.clock(), Maintenance: e.is}
 	if e.last != nil && e.revision != 0 && !e.at.IsZero() {
 		judged := e.memory.Judge(e.at, *e.last, n.outage.Began(), p.Probing)
 		r.Database = &judged

@@ -68,6 +68,7 @@ type Report struct {
 	Revision    uint64       `json:"revision"` // of the app's probes and role that were asked
 	Verdict     Verdict      `json:"verdict"`
 	Reason      string       `json:"reason,omitempty"`
+	Untrusted   bool         `json:"untrusted,omitempty"` // the reason is that its certificate was refused
 	Since       time.Time    `json:"since"`
 	Undone      uint64       `json:"undone,omitempty"` // the app's, as this watcher's state had it when it began to look
 	Maintenance Switch       `json:"maintenance,omitempty"`

@@ -219,7 +219,7 @@ func (s *State) readyTarget(g *GroupState) Condition {
 	var why []string
 	for _, app := range s.Policy.Group(g.Name).Apps {
 		for _, r := range g.Apps[app.Name].NotReady {
-			if app.Name != g.Active {
+			if app.Name != g.Active && r.Code != NotReadyCertificate { // told with the probes
 				why = append(why, fmt.Sprintf("%s: %s: %s", app.Name, r.Code, r.Detail))
 			}
 		}

@@ -9,6 +9,7 @@ import (
 // Not-ready codes.
 const (
 	NotReadyProbes       = "probes"
+	NotReadyCertificate  = "certificate" // beside probes: what failed there is the certificate that it shows
 	NotReadyNotReplica   = "not_replica"
 	NotReadyWrongCluster = "wrong_cluster"
 	NotReadyNotStreaming = "not_streaming"
@@ -21,6 +22,9 @@ func (s *State) notReady(g *GroupState, p *Group, a *AppState) []Blocker {
 	var reasons []Blocker
 	if a.Health != HealthUp {
 		reasons = append(reasons, Blocker{Code: NotReadyProbes, Detail: s.whyNotUp(a)})
+		if r := s.untrusted(a); r != nil {
+			reasons = append(reasons, Blocker{Code: NotReadyCertificate, Detail: r.Watcher + ": " + r.Reason})
+		}
 	}
 	if a.Name == g.Active {
 		return reasons
@@ -34,6 +38,16 @@ func (s *State) notReady(g *GroupState, p *Group, a *AppState) []Blocker {
 		reasons = append(reasons, Blocker{Code: NotReadyRehearsal, Detail: detail})
 	}
 	return reasons
+}
+
+// untrusted is the first fresh report that the app's certificate was refused; nil if there is none.
+func (s *State) untrusted(a *AppState) *Report {
+	for _, r := range s.freshReports(a) {
+		if r.Verdict != VerdictUp && r.Untrusted {
+			return r
+		}
+	}
+	return nil
 }
 
 func (s *State) whyNotUp(a *AppState) string {

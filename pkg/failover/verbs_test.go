@@ -125,7 +125,7 @@ func (s *script) readPlot(a *args) {
 	rules.MaxLag.Time = a.duration("max-time", rules.MaxLag.Time)
 }
 
-// report WATCHERS APP VERDICT [REASON] [group=shop] [old] [revision=N] [maintenance=on] and, of the database: [role=]
+// report WATCHERS APP VERDICT [REASON] [untrusted] [group=shop] [old] [revision=N] [maintenance=on] and, of the database: [role=]
 // [frozen] [not-streaming] [id=] [timeline=] [bytes=] [lag=] [risk=] [until-outage=no] [unseen]. WATCHERS is "all" or w1,w2.
 func (s *script) report(a *args, r *Result) string {
 	watchers := strings.Split(a.word(0), ",")
@@ -134,7 +134,7 @@ func (s *script) report(a *args, r *Result) string {
 	}
 	group := a.get("group", "shop")
 	v := s.saw(group, a.word(1), Verdict(a.word(2)))
-	v.old = a.has("old")
+	v.old, v.untrusted = a.has("old"), a.has("untrusted")
 	v.revision = uint64(a.number("revision", int(v.revision)))
 	v.maintenance = Switch(a.get("maintenance", string(v.maintenance)))
 	v.database = readSight(a, v.database)

@@ -224,6 +224,7 @@ type sight struct {
 	undone      uint64
 	database    *Observation
 	old         bool // numbered older than what the watcher said before
+	untrusted   bool // the reason is the certificate
 	revision    uint64
 }
 
@@ -258,7 +259,7 @@ func (w *world) reports(watchers []string, group, app string, v sight) []Report 
 	var list []Report
 	for _, name := range watchers {
 		w.seq++
-		r := Report{Group: group, App: app, Watcher: name, Boot: 1, Seq: w.seq, Revision: v.revision, Undone: v.undone, Verdict: v.verdict, Reason: v.reason,
+		r := Report{Group: group, App: app, Watcher: name, Boot: 1, Seq: w.seq, Revision: v.revision, Undone: v.undone, Verdict: v.verdict, Reason: v.reason, Untrusted: v.untrusted,
 			Since: w.clock, Maintenance: v.maintenance, Database: v.database}
 		if v.old {
 			r.Boot, r.Seq = 0, 1
