@@ -201,8 +201,15 @@ func (w *bubble) quit(name string) {
 	<-l.done
 }
 
-// ask asks a watcher's name server for the serial and the group's address; false: it answers nothing yet.
-func (l *being) ask() (serial uint32, address string, ok bool) {
+// spoken is what a watcher's name server says of the group's name.
+type spoken struct {
+	serial  uint32
+	address string
+	ttl     time.Duration
+}
+
+// ask asks a watcher's name server; false: it answers nothing yet.
+func (l *being) ask() (a spoken, ok bool) {
 	for _, kind := range []uint16{dns.TypeSOA, dns.TypeA} {
 		name := "ha.example.com."
 		if kind == dns.TypeA {
@@ -210,19 +217,19 @@ func (l *being) ask() (serial uint32, address string, ok bool) {
 		}
 		query, err := new(dns.Msg).SetQuestion(name, kind).Pack()
 		if err != nil {
-			return 0, "", false
+			return spoken{}, false
 		}
 		reply := new(dns.Msg)
 		if err := reply.Unpack(l.d.dns.Ask(query)); err != nil || reply.Rcode != dns.RcodeSuccess || len(reply.Answer) != 1 {
-			return 0, "", false
+			return spoken{}, false
 		}
 		switch rr := reply.Answer[0].(type) {
 		case *dns.SOA:
-			serial = rr.Serial
+			a.serial = rr.Serial
 		case *dns.A:
 			ip, _ := netip.AddrFromSlice(rr.A.To4())
-			address = ip.String()
+			a.address, a.ttl = ip.String(), time.Duration(rr.Hdr.Ttl)*time.Second
 		}
 	}
-	return serial, address, true
+	return a, true
 }

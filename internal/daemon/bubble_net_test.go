@@ -13,7 +13,8 @@ const (
 	// idle connection outlives a cut: what the watchers ask of TCP (internal/cluster, track).
 	resendFor = 10 * time.Second
 	keepAlive = 20 * time.Second
-	syncRetry = time.Second // between two tries to connect through a cut
+	onItsWay  = 10 * time.Second // until what was on its way before a cut has arrived
+	syncRetry = time.Second      // between two tries to connect through a cut
 )
 
 // link is one direction between two watchers.
@@ -30,12 +31,13 @@ type wire struct {
 	owner map[string]string // address: watcher
 	cut   map[link]int      // number of the cut; 0: there is none
 	cuts  int
+	since map[link]time.Time // when it was cut
 	slow  map[link]time.Duration
 	conns map[*wireConn]bool
 }
 
 func newWire() *wire {
-	return &wire{ports: map[string]*port{}, owner: map[string]string{}, cut: map[link]int{}, slow: map[link]time.Duration{}, conns: map[*wireConn]bool{}}
+	return &wire{ports: map[string]*port{}, owner: map[string]string{}, cut: map[link]int{}, since: map[link]time.Time{}, slow: map[link]time.Duration{}, conns: map[*wireConn]bool{}}
 }
 
 // delay is how long bytes take in one direction. The caller holds mu.
@@ -56,7 +58,7 @@ func (w *wire) block(l link) {
 	}
 	w.cuts++
 	number := w.cuts
-	w.cut[l] = number
+	w.cut[l], w.since[l] = number, time.Now()
 	time.AfterFunc(keepAlive, func() {
 		w.mu.Lock()
 		defer w.mu.Unlock()
@@ -64,6 +66,24 @@ func (w *wire) block(l link) {
 			w.breakAll(l)
 		}
 	})
+}
+
+// deaf is for how long all that is sent to a watcher has been held; zero: something arrives.
+func (w *wire) deaf(name string) time.Duration {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	last := time.Time{}
+	for _, other := range w.owner {
+		l := link{other, name}
+		switch {
+		case other == name:
+		case w.cut[l] == 0:
+			return 0
+		case w.since[l].After(last):
+			last = w.since[l]
+		}
+	}
+	return time.Since(last)
 }
 
 // heal opens one direction again. What was held arrives.

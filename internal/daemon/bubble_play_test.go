@@ -36,6 +36,7 @@ func (w *bubble) play() {
 	}
 	for _, h := range w.plan.events {
 		w.rest(h.after)
+		w.ask()
 		if w.failed() {
 			return
 		}
@@ -294,9 +295,9 @@ func (w *bubble) calm() string {
 		if at := l.d.node.State().Index; at != s.Index {
 			return fmt.Sprintf("%s is at %d of %d", l.name, at, s.Index)
 		}
-		serial, _, ok := l.ask()
-		if isolated, _ := l.d.node.Isolation(); !ok || isolated || serial != s.Serial {
-			return fmt.Sprintf("%s answers serial %d of %d", l.name, serial, s.Serial)
+		got, ok := l.ask()
+		if isolated, _ := l.d.node.Isolation(); !ok || isolated || got.serial != s.Serial {
+			return fmt.Sprintf("%s answers serial %d of %d", l.name, got.serial, s.Serial)
 		}
 	}
 	for name, a := range g.Apps {
@@ -329,8 +330,8 @@ func (w *bubble) checkRest() {
 	}
 	for _, l := range w.living() {
 		w.ledger.checkWhole(l)
-		if _, address, _ := l.ask(); address != s.Policy.Group(group).App(g.Active).Address[0] {
-			w.fault("guarantee 6: %s answers %s at rest", l.name, address)
+		if got, _ := l.ask(); got.address != s.Policy.Group(group).App(g.Active).Address[0] || got.ttl != s.Policy.Zone.TTL {
+			w.fault("guarantee 6: %s answers %s with a TTL of %s at rest", l.name, got.address, got.ttl)
 		}
 	}
 }
@@ -360,8 +361,8 @@ func (w *bubble) lastOutage() {
 			return fmt.Sprintf("still %s: %v", g.Active, g.Blockers)
 		}
 		for _, l := range w.living() {
-			if _, address, _ := l.ask(); address != s.Policy.Group(group).App(g.Active).Address[0] {
-				return l.name + " answers " + address
+			if got, _ := l.ask(); got.address != s.Policy.Group(group).App(g.Active).Address[0] {
+				return l.name + " answers " + got.address
 			}
 		}
 		return ""

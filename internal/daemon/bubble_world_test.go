@@ -181,7 +181,7 @@ func (w *bubble) leader() *being {
 // ask asks every watcher for the group's name: guarantee 6.
 func (w *bubble) ask() {
 	for _, l := range w.living() {
-		serial, address, ok := l.ask()
+		got, ok := l.ask()
 		if !ok {
 			w.mu.Lock()
 			before := w.said[l.name]
@@ -193,19 +193,23 @@ func (w *bubble) ask() {
 		}
 		w.ledger.note(l, l.d.node.State()) // what is answered was applied before, but the ledger may not have been told yet
 		w.ledger.mu.Lock()
-		want, known := w.ledger.names[serial]
+		want, known := w.ledger.names[got.serial]
 		w.ledger.mu.Unlock()
 		w.mu.Lock()
 		last := w.said[l.name]
-		w.said[l.name] = max(last, serial)
+		w.said[l.name] = max(last, got.serial)
 		w.mu.Unlock()
 		switch {
-		case serial < last:
-			w.fault("guarantee 6: %s answers with serial %d after %d", l.name, serial, last)
-		case known && want != address:
-			w.fault("guarantee 6: %s answers %s with serial %d, committed was %s", l.name, address, serial, want)
+		case got.serial < last:
+			w.fault("guarantee 6: %s answers with serial %d after %d", l.name, got.serial, last)
+		case known && want != got.address:
+			w.fault("guarantee 6: %s answers %s with serial %d, committed was %s", l.name, got.address, got.serial, want)
 		case !known:
-			w.fault("guarantee 6: %s answers with serial %d, which was never committed", l.name, serial)
+			w.fault("guarantee 6: %s answers with serial %d, which was never committed", l.name, got.serial)
+		}
+		zone := w.file.Policy.Zone
+		if deaf := w.wire.deaf(l.name); deaf > zone.Isolation.After+onItsWay && got.ttl > zone.Isolation.TTL {
+			w.fault("guarantee 6: %s has heard nobody for %s and answers with a TTL of %s", l.name, deaf, got.ttl)
 		}
 	}
 }

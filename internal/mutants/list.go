@@ -38,6 +38,7 @@ var mutants = []mutant{
 	{5, "a mark is washed off when its app answers", rules + "undo.go", "if s.verifiedReplica(g, p, a) < s.Majority() {", "if a.Health != HealthUp {"},
 
 	{6, "the serial follows the clock alone", rules + "apply.go", "if now := s.Time.Unix(); now > int64(next) &&", "if now := s.Time.Unix(); now > 0 &&"},
+	{6, "a watcher out of touch answers as ever", "internal/nameserver/respond.go", "case table.stale, isolated && since >= policy.After:", "case table.stale:"},
 	{6, "a switch does not raise the serial", rules + "switchover.go", "s.changeRoles(g, w.To)\n\ts.bumpSerial()", "s.changeRoles(g, w.To)"},
 
 	{7, "a pause holds nothing back", rules + "decide.go", "return condition(BlockPaused, false, \"%s\", text)", "return condition(BlockPaused, true, \"%s\", text)"},
@@ -47,6 +48,9 @@ var mutants = []mutant{
 	{7, "the quorum is of those heard", rules + "health.go", "func Majority(members int) int { return members/2 + 1 }", "func Majority(members int) int { return max(1, members/2) }"},
 
 	{8, "no cooldown", rules + "switchover.go", "if w.Result != ResultUndone && w.Policy.Failover.Cooldown > 0 {", "if w.Result == ResultAborted {"},
+	{8, "the cooldown counts from the beginning", rules + "switchover.go", "For: w.Policy.Failover.Cooldown}", "For: max(1, w.Policy.Failover.Cooldown-s.Time.Sub(w.StartedAt))}"},
+	{8, "a snapshot forgets that the active app was up", rules + "state.go", "`json:\"up_once\"`", "`json:\"-\"`"},
+	{8, "a new state shares its reports with the old one", rules + "clone.go", "n.Reports = maps.Clone(a.Reports)", "n.Reports = a.Reports; _ = maps.Clone[map[string]int]"},
 	{8, "a snapshot forgets which commands were applied", rules + "state.go", "`json:\"applied\"`", "`json:\"-\"`"},
 	{8, "a halted step is never tried again", rules + "next.go", "case step.State == StepFailed && w.Undoing == \"\":\n\t\treturn haltedRetry", "case step.State == StepFailed && w.Undoing == \"\":\n\t\treturn 1000000 * haltedRetry"},
 	{8, "an attempt nobody's hands are on stays open", "internal/switchover/performer.go", "if step.Open == \"\" || step.OpenTerm != state.Term || state.Term != p.term {\n\t\treturn false", "if true {\n\t\treturn false"},
