@@ -53,7 +53,10 @@ func (s *State) start(st *Start) Result {
 		s.startAct(g, w, step, st)
 	}
 	step.Token, step.Open, step.OpenTerm = s.Token(s.Index), st.Work, s.Term
-	step.StartedAt, step.EndedAt = at(s.Time), nil
+	if st.Work != WorkAfter || step.StartedAt == nil { // the hooks after it are a part of the step
+		step.StartedAt = at(s.Time)
+	}
+	step.EndedAt = nil
 	step.Attempts++
 	data := attemptData(step)
 	delete(data, "error") // the last attempt's
@@ -104,7 +107,12 @@ func (s *State) ended(e *Ended) (Result, bool) {
 	}
 	work := step.Open
 	step.Open, step.EndedAt = "", at(s.Time)
-	step.Error, step.Output = cut(e.Error, maxText), cut(e.Output, MaxOutput)
+	step.Error = cut(e.Error, maxText)
+	if work == WorkAfter {
+		step.Output = cutFront(step.Output+e.Output, MaxOutput)
+	} else {
+		step.Output = cut(e.Output, MaxOutput)
+	}
 	if e.Outcome == OutcomeDone {
 		step.Error = ""
 	}

@@ -231,6 +231,39 @@ func TestNothingGrowsForEver(t *testing.T) {
 	}
 }
 
+// The hooks after a step are a part of it: its time counts from its act, and what the act printed is kept beside what they print.
+func TestAfterHooksArePartOfTheirStep(t *testing.T) {
+	p := defaultPlot()
+	p.rules.ConfirmFor, p.hooks = 0, []string{"maintenance-on:after"}
+	w := begin(t, p)
+	w.allUp()
+	w.down("main")
+	end := func(output string) {
+		e := w.ended(StepMaintenanceOn, OutcomeDone, "")
+		e.Output = output
+		w.must(Command{Journal: &Journal{Ended: []Ended{e}}})
+	}
+	w.start(StepMaintenanceOn, nil, nil)
+	began := *w.group("shop").Switchover.Step(StepMaintenanceOn).StartedAt
+	end("closed\n")
+	w.start(StepMaintenanceOn, nil, nil)
+	step := w.group("shop").Switchover.Step(StepMaintenanceOn)
+	if step.Open != WorkAfter || step.EndedAt != nil {
+		t.Fatalf("open is %q, ended at %v", step.Open, step.EndedAt)
+	}
+	end("announced\n")
+	step = w.group("shop").Switchover.Step(StepMaintenanceOn)
+	if !step.StartedAt.Equal(began) || step.EndedAt == nil || !step.EndedAt.Equal(w.clock) {
+		t.Errorf("from %v to %v, want from %v to %v", step.StartedAt, step.EndedAt, began, w.clock)
+	}
+	if step.Output != "closed\nannounced\n" {
+		t.Errorf("output %q", step.Output)
+	}
+	if got := cutFront("closed\né"+strings.Repeat("x", MaxOutput-1), MaxOutput); got != strings.Repeat("x", MaxOutput-1) {
+		t.Errorf("half a character is kept: %q", cut(got, 9))
+	}
+}
+
 // TestTimersTellTheWaitOfTheirKind checks each kind's duration.
 func TestTimersTellTheWaitOfTheirKind(t *testing.T) {
 	p := defaultPlot()
