@@ -77,9 +77,11 @@ func usageUnknown(err error) error {
 func judge(s *client.Status) (level int, line string) {
 	var texts []string
 	for _, p := range problems(s) {
-		level = max(level, checkWarning)
-		if p.critical {
+		switch {
+		case p.critical:
 			level = checkCritical
+		case !p.minor:
+			level = max(level, checkWarning)
 		}
 		if p.group != "" {
 			p.text = p.group + ": " + p.text
@@ -89,10 +91,12 @@ func judge(s *client.Status) (level int, line string) {
 	if len(s.Groups) == 0 && level == checkOK {
 		level, texts = checkWarning, []string{"the cluster has no groups"}
 	}
-	if len(texts) == 0 {
+	if level == checkOK {
+		var well []string
 		for _, g := range s.Groups {
-			texts = append(texts, fmt.Sprintf("%s: %s is up, armed", g.Name, g.Active))
+			well = append(well, fmt.Sprintf("%s: %s is up, armed", g.Name, g.Active))
 		}
+		texts = append(well, texts...)
 	}
 	text := strings.ReplaceAll(clean(strings.Join(texts, "; ")), "|", "/") // a bar begins the perfdata
 	if len(text) > checkLine {
@@ -103,13 +107,17 @@ func judge(s *client.Status) (level int, line string) {
 
 // perfdata is 'label'=value[unit], separated by spaces.
 func perfdata(s *client.Status) string {
-	heard := 0
+	watchers, heard := 0, 0
 	for _, w := range s.Cluster.Watchers {
+		if !w.Voter {
+			continue // it joins, and does not count yet
+		}
+		watchers++
 		if !w.Silent {
 			heard++
 		}
 	}
-	data := []string{fmt.Sprintf("watchers=%d", len(s.Cluster.Watchers)), fmt.Sprintf("heard=%d", heard)}
+	data := []string{fmt.Sprintf("watchers=%d", watchers), fmt.Sprintf("heard=%d", heard)}
 	for _, g := range s.Groups {
 		ready := 0
 		for _, a := range g.Apps {

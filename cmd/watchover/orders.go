@@ -42,19 +42,21 @@ func ackCommand(u *ui) *cobra.Command {
 
 func pauseCommand(u *ui) *cobra.Command {
 	var limit time.Duration
+	var timed bool
 	var reason string
 	cmd := verb(u, "pause [GROUP]", "Stop the automation of a group, or of all; what a person asks for still runs", 0, 1,
 		func(ctx context.Context, r *remote, c *client.Client, args []string) error {
 			ask, until := client.PauseRequest{Reason: reason}, "until resume"
-			if limit < 0 {
-				return usage(fmt.Sprintf("--for %s is negative", limit), "leave it out to pause until resume")
-			}
-			if limit > 0 {
+			if timed {
+				if limit <= 0 { // a script's empty variable must not pause for ever
+					return usage(fmt.Sprintf("--for %s is no time", limit), "leave it out to pause until resume")
+				}
 				ask.For, until = limit.String(), "for "+limit.String()
 			}
 			group := firstOf(args)
 			return order(ctx, r, c, client.GroupPath(group, "pause"), ask, "automation of "+orAll(group)+" paused "+until)
 		})
+	cmd.PreRun = func(cmd *cobra.Command, _ []string) { timed = cmd.Flags().Changed("for") }
 	cmd.Flags().DurationVar(&limit, "for", 0, "end the pause by itself after this time, such as 2h")
 	cmd.Flags().Lookup("for").DefValue = "" // 0s would read as no time at all
 	cmd.Flags().StringVar(&reason, "reason", "", "why; shown in status")

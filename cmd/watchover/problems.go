@@ -10,6 +10,7 @@ import (
 // problem is something that a person should know before everything else. `status` shows the list, `check` its worst.
 type problem struct {
 	critical bool
+	minor    bool   // worth a look, and the group is armed and ready all the same
 	group    string // empty: the cluster's
 	text     string
 }
@@ -79,6 +80,7 @@ func groupProblems(g *client.Group, quorum bool) []problem {
 	}
 	for _, w := range g.Warnings {
 		add(false, "%s: %s", w.Code, w.Detail)
+		list[len(list)-1].minor = w.Code == "standby_not_in_maintenance" || w.Code == "file_differs"
 	}
 	return list
 }

@@ -74,14 +74,18 @@ func TestReprotect(t *testing.T) {
 }
 
 func TestReprotectIsFollowedToItsEnd(t *testing.T) {
+	verified := func(a *failover.AppState) { a.Mark = nil }
+	broken := func(a *failover.AppState) { a.Mark.Reprotect.Ended, a.Mark.Reprotect.Error = true, "main has 3 more" }
 	for name, tc := range map[string]struct {
 		end  func(*failover.AppState)
+		json bool
 		code int
 		want string
 	}{
-		"verified": {func(a *failover.AppState) { a.Mark = nil }, exitDone, "main is a verified replica; shop is protected again\n"},
-		"failed": {func(a *failover.AppState) { a.Mark.Reprotect.Ended, a.Mark.Reprotect.Error = true, "main has 3 more" }, exitFailed,
-			"watchover: cannot reprotect main: main has 3 more\n"},
+		"verified":         {verified, false, exitDone, "main is a verified replica; shop is protected again\n"},
+		"failed":           {broken, false, exitFailed, "watchover: cannot reprotect main: main has 3 more\n"},
+		"verified in JSON": {verified, true, exitDone, "}\n"},
+		"failed in JSON":   {broken, true, exitFailed, "watchover: cannot reprotect main: main has 3 more\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := fenced(t)
@@ -98,9 +102,13 @@ func TestReprotectIsFollowedToItsEnd(t *testing.T) {
 				}
 				b.Edit(func(s *failover.State) { tc.end(s.Groups["shop"].Apps["main"]) })
 			}()
-			code, stdout, stderr := run(t, socket, "", "reprotect", "shop")
+			args := []string{"reprotect", "shop"}
+			if tc.json {
+				args = append(args, "-o", "json")
+			}
+			code, stdout, stderr := run(t, socket, "", args...)
 			<-ended
-			if code != tc.code || !strings.HasSuffix(stdout+stderr, tc.want) {
+			if code != tc.code || !strings.HasSuffix(stdout+stderr, tc.want) || tc.json && !strings.HasPrefix(stdout, "{") {
 				t.Errorf("exit %d, %q %q", code, stdout, stderr)
 			}
 		})

@@ -34,7 +34,7 @@ func reprotect(ctx context.Context, r *remote, c *client.Client, group string, w
 			want.App = onlyMarked(g)
 		}
 	}
-	if err := order(ctx, r, c, client.GroupPath(group, "reprotect"), want, fmt.Sprintf("the old primary of %s is being made a replica", group)); err != nil || !wait || want.App == "" || r.json() {
+	if err := order(ctx, r, c, client.GroupPath(group, "reprotect"), want, fmt.Sprintf("the old primary of %s is being made a replica", group)); err != nil || !wait || want.App == "" {
 		return err
 	}
 	return followReprotect(ctx, r, c, group, want.App)
@@ -81,7 +81,9 @@ func reprotectEnd(r *remote, g *client.Group, app string, worked *time.Time) (do
 		switch {
 		case a.Name != app || a.Reprotecting:
 		case !a.Marked:
-			_, _ = fmt.Fprintf(r.out, "%s is a verified replica; %s is protected again\n", clean(app), clean(g.Name))
+			if !r.json() {
+				_, _ = fmt.Fprintf(r.out, "%s is a verified replica; %s is protected again\n", clean(app), clean(g.Name))
+			}
 			return true, nil
 		case a.ReprotectError != "":
 			return true, failed("cannot reprotect %s: %s", app, a.ReprotectError)

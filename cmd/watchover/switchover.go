@@ -106,7 +106,7 @@ func switchover(ctx context.Context, r *remote, c *client.Client, group string, 
 		if !plan.AlreadyActive && !confirm(ctx, r.ui) {
 			return failed("cannot switch %s over: not confirmed; nothing was done", group)
 		}
-	} else if ask.Force && !r.json() {
+	} else if ask.Force {
 		if plan, err := c.DryRun(ctx, group, ask); err == nil && plan.Refused == "" {
 			_, _ = fmt.Fprint(r.err, r.planText(group, plan))
 		}

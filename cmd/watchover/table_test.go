@@ -21,6 +21,16 @@ var scenes = []struct {
 	make  func() *controltest.Backend
 }{
 	{"steady", checkOK, up},
+	{"minor", checkOK, func() *controltest.Backend { // armed and ready: nothing to be woken for
+		b := up()
+		b.Edit(func(s *failover.State) {
+			s.Members[2].About.Differs = true
+			for _, r := range s.Groups["shop"].Apps["standby"].Reports {
+				r.Maintenance = failover.SwitchOff
+			}
+		})
+		return b
+	}},
 	{"empty", checkWarning, func() *controltest.Backend { return controltest.New(controltest.Policy()) }},
 	{"never-up", checkWarning, func() *controltest.Backend { return controltest.New(controltest.Policy("shop")) }},
 	{"paused", checkWarning, func() *controltest.Backend {

@@ -42,7 +42,7 @@ func clusterView(s *failover.State, l Local) client.Cluster {
 	for _, m := range members(s, l) {
 		w := l.Watchers[m.Name]
 		view := client.Watcher{
-			Name: m.Name, Address: m.Address, State: watcherState(m.Name, w, l), Voter: m.Voter(), Silent: w.Silent && m.Voter(),
+			Name: m.Name, Address: m.Address, State: watcherState(m, w, l), Voter: m.Voter(), Silent: w.Silent && m.Voter(),
 			Version: cmp.Or(w.Version, m.About.Version), FileDiffers: m.About.Differs,
 		}
 		if m.Name == l.Watcher {
@@ -66,11 +66,13 @@ func members(s *failover.State, l Local) []failover.Member {
 	return list
 }
 
-func watcherState(name string, w WatcherLocal, l Local) string {
+func watcherState(m failover.Member, w WatcherLocal, l Local) string {
 	switch {
+	case m.Joining:
+		return "joining" // whether it has been started or not
 	case w.State != "":
 		return w.State
-	case name == l.Leader:
+	case m.Name == l.Leader:
 		return "leader"
 	case w.Silent || l.Leader == "":
 		return "unknown"
@@ -236,11 +238,12 @@ const (
 
 // Warning codes.
 const (
-	warnStandbyOpen = "standby_not_in_maintenance"
-	warnFileDiffers = "file_differs"
-	warnCertificate = "certificate_expires"
-	warnLowDisk     = "low_disk"
-	warnRehearsal   = "rehearsal"
+	warnStandbyOpen  = "standby_not_in_maintenance"
+	warnActiveClosed = "active_in_maintenance"
+	warnFileDiffers  = "file_differs"
+	warnCertificate  = "certificate_expires"
+	warnLowDisk      = "low_disk"
+	warnRehearsal    = "rehearsal"
 )
 
 func warnings(s *failover.State, l Local, p *failover.Group, g client.Group, now time.Time) []client.Warning {
@@ -251,6 +254,9 @@ func warnings(s *failover.State, l Local, p *failover.Group, g client.Group, now
 	for i, app := range g.Apps {
 		if app.Role == "standby" && p.Apps[i].Maintenance != nil && app.Maintenance == string(failover.SwitchOff) {
 			warn(warnStandbyOpen, "%s is not active and not in maintenance", app.Name)
+		}
+		if app.Role == "active" && !s.Groups[p.Name].Switchover.Open() && app.Maintenance == string(failover.SwitchOn) {
+			warn(warnActiveClosed, "%s is active and in maintenance: clients are turned away", app.Name)
 		}
 		if e := app.CertificateExpires; e != nil && e.Sub(now) < certificateSoon {
 			warn(warnCertificate, "a certificate of %s ends at %s", app.Name, e.UTC().Format(time.RFC3339))

@@ -171,7 +171,7 @@ func TestWatcherState(t *testing.T) {
 		{"no leader", WatcherLocal{}, Local{}, "unknown"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if got := watcherState("w1", test.w, test.l); got != test.want {
+			if got := watcherState(failover.Member{Name: "w1"}, test.w, test.l); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})

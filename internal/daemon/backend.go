@@ -80,7 +80,7 @@ func (b backend) Local() control.Local {
 	l.Behind = behind(status)
 	if state.Policy != nil {
 		l.Isolated = isolated && since >= state.Policy.Zone.Isolation.After
-		l.FileDiffers = !state.Policy.Equal(&file.Policy)
+		l.FileDiffers = d.desk.fileDiffers()
 		b.databases(&l, state)
 		if status.Waiting == "" && since >= stuckAfter && status.CommitIndex > status.AppliedIndex {
 			l.Stuck = fmt.Sprintf("applied up to %d of %d for %s", status.AppliedIndex, status.CommitIndex, since.Round(time.Second))

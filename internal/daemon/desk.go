@@ -89,6 +89,7 @@ func (k *desk) run(ctx context.Context) error {
 		case <-files.C:
 			targets = ""
 			k.d.lookAtTrust(time.Now())
+			k.compared.file = nil // it may have been edited
 			k.noteExpiries(k.d.prober.Verdicts())
 		case index := <-served:
 			k.mu.Lock()
@@ -355,17 +356,29 @@ func (k *desk) looksUp(ctx context.Context) bool {
 	}
 }
 
-// noteFile compares this watcher's file with the policy in force, when either has changed: in a switchover states come fast.
+// noteFile compares this watcher's file with the policy in force, when either may have changed: in a switchover states come fast.
+// It is the file as it is on the disk, for after an apply that is the one in force, whoever has read it or not. One that cannot be
+// read proposes nothing; then what was last read counts.
 func (k *desk) noteFile(state *failover.State) {
-	file := k.d.configured()
-	if k.compared.file == file && k.compared.revision == state.PolicyRevision {
+	read := k.d.configured()
+	if k.compared.file == read && k.compared.revision == state.PolicyRevision {
 		return
 	}
-	k.compared.file, k.compared.revision = file, state.PolicyRevision
+	k.compared.file, k.compared.revision = read, state.PolicyRevision
+	file, err := checks().Load(k.d.o.ConfigPath)
+	if err != nil {
+		file = read
+	}
 	differs := !state.Policy.Equal(&file.Policy)
 	k.mu.Lock()
 	k.about.Differs = differs
 	k.mu.Unlock()
+}
+
+func (k *desk) fileDiffers() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.about.Differs
 }
 
 // tell logs the events that this state brought: one line for each thing that a person would retell.
