@@ -77,6 +77,9 @@ func (l *ledger) stateAt(log []*record) (s *failover.State, same int) {
 
 // cutBack drops what was committed and is lost.
 func (l *ledger) cutBack(n int) {
+	for _, x := range l.records[n:] {
+		delete(l.judge.answered, x.entry.Command.ID) // it may come again, and then for the first time
+	}
 	l.records, l.states, l.results = l.records[:n:n], l.states[:n:n], l.results[:n:n]
 }
 
