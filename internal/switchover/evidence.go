@@ -121,6 +121,9 @@ func (s sample) lagWithAge(now time.Time) *float64 {
 	return age
 }
 
+// maxLagTold bounds what is made of a lag in seconds: programs tell numbers like 9999999999 for one that they do not know.
+const maxLagTold = 1e9
+
 // received is up to when everything written is known to be received: worked out from positions or, without them, by the
 // database's own word.
 func (s sample) received() time.Time {
@@ -133,7 +136,7 @@ func (s sample) received() time.Time {
 	case o.LagBytes != nil && *o.LagBytes == 0:
 		return s.at
 	case o.LagSeconds != nil:
-		return s.at.Add(-time.Duration(*o.LagSeconds * float64(time.Second)))
+		return s.at.Add(-time.Duration(min(*o.LagSeconds, maxLagTold) * float64(time.Second)))
 	}
 	return time.Time{}
 }
@@ -157,5 +160,5 @@ func differs(a, b *failover.Observation, limit failover.MaxLag) bool {
 
 func beyond(o *failover.Observation, limit failover.MaxLag) bool {
 	return o.LagBytes != nil && *o.LagBytes > limit.Bytes ||
-		o.LagSeconds != nil && time.Duration(*o.LagSeconds*float64(time.Second)) > limit.Time
+		o.LagSeconds != nil && *o.LagSeconds > limit.Time.Seconds() // more seconds than a Duration has may be told
 }

@@ -174,6 +174,7 @@ func TestDiffers(t *testing.T) {
 		{"bytes beyond it", func(o *failover.Observation) { o.LagBytes = num(int64(101)) }, true},
 		{"seconds within the limit", func(o *failover.Observation) { o.LagSeconds = num(1.0) }, false},
 		{"seconds beyond it", func(o *failover.Observation) { o.LagSeconds = num(1.1) }, true},
+		{"more seconds than there are", func(o *failover.Observation) { o.LagSeconds = num(9999999999.0) }, true},
 		{"other seconds at risk", func(o *failover.Observation) { o.RiskSeconds = num(2.0) }, false},
 		{"no seconds at risk", func(o *failover.Observation) { o.RiskSeconds = nil }, true},
 		{"no bytes", func(o *failover.Observation) { o.LagBytes = nil }, true},

@@ -378,3 +378,49 @@ func TestKeyIsEqualAcrossAttempts(t *testing.T) {
 		want(t, "the next one's is another", key() == first, false)
 	})
 }
+
+// onceEach leaves a group without databases whose steps are tried once.
+func onceEach(g *failover.Group) {
+	withoutDatabase(g)
+	for name, s := range g.Steps {
+		s.Tries = 1
+		g.Steps[name] = s
+	}
+}
+
+// mainBeingOpened leaves the keeper in the middle of opening main: a planned switchover failed, and so did its undo.
+func (w *world) mainBeingOpened() {
+	w.app("main", func(a *fakeApp) { a.half["on"], a.broken["off"] = true, true })
+	w.request()
+	w.until("release", func(g *failover.GroupState) bool { return !g.Switchover.Open() && g.Apps["main"].Release != nil })
+	w.app("main", func(a *fakeApp) { a.half["on"], a.broken["off"], a.slow["off"] = false, false, 8*time.Second })
+	w.until("keeper opens main", func(g *failover.GroupState) bool { return g.Apps["main"].Release.Open != nil })
+}
+
+func TestMainIsNotOpenedBesideStandby(t *testing.T) {
+	play(t, func(g *failover.Group) { onceEach(g); g.Apps[1].Maintenance = nil }, func(w *world) {
+		defer w.lead()()
+		w.mainBeingOpened()
+		w.see("main", failover.VerdictDown)
+		want(t, "result", w.ended().Result, failover.ResultDone)
+		w.rest(30 * time.Second)
+		want(t, "main in maintenance", w.is("main").maintenance, true)
+		want(t, "hands on main at once", w.most["main"], 1)
+	})
+}
+
+func TestTakeoverWaitsOutAReleaseBeforeStandbyIsOpened(t *testing.T) {
+	play(t, onceEach, func(w *world) {
+		stop := w.lead()
+		w.mainBeingOpened()
+		w.see("main", failover.VerdictDown)
+		w.crash(stop) // what it asked of main may take effect until its 10 s are over
+		began := w.now()
+		defer w.lead()()
+		w.ended()
+		runs := w.runs("standby off")
+		if at := runs[len(runs)-1].at - began; at < 10*time.Second {
+			t.Errorf("standby was opened %s after the takeover", at)
+		}
+	})
+}

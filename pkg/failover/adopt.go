@@ -36,12 +36,20 @@ func (g *Group) HasDatabase() bool { return len(g.Apps) > 0 && g.Apps[0].Databas
 func (g *Group) sharesDatabase(other *Group) bool {
 	for _, a := range g.Apps {
 		for _, b := range other.Apps {
-			if a.Database != nil && b.Database != nil && reflect.DeepEqual(a.Database, b.Database) {
+			if a.Database.same(b.Database) {
 				return true
 			}
 		}
 	}
 	return false
+}
+
+// same compares first what mostly differs: every entry asks it of every two databases.
+func (d *Database) same(other *Database) bool {
+	if d == nil || other == nil || d.DSN != other.DSN || (d.Exec == nil) != (other.Exec == nil) {
+		return false
+	}
+	return (d.Exec == nil || slices.Equal(d.Exec.Role, other.Exec.Role)) && reflect.DeepEqual(d, other)
 }
 
 // check refuses what the rules could not work with. The file's own validation is far stricter; this guards the log.

@@ -47,12 +47,12 @@ func (s *State) Explain(group string) (Explanation, bool) {
 	if g == nil {
 		return Explanation{}, false
 	}
-	conditions := s.conditions(g)
+	conditions := s.conditions(g, s.writerIDs())
 	return Explanation{WouldSwitch: allMet(conditions), Conditions: conditions}, true
 }
 
 // conditions is THE rule: the quorum opens a switchover when every one of them is met.
-func (s *State) conditions(g *GroupState) []Condition {
+func (s *State) conditions(g *GroupState, ids map[string][]string) []Condition {
 	p := s.Policy.Group(g.Name)
 	list := []Condition{
 		s.activeDown(g, p),
@@ -66,7 +66,7 @@ func (s *State) conditions(g *GroupState) []Condition {
 			true:  g.Active + " was up by quorum",
 			false: g.Active + " has not been up by quorum since it became active or its probes changed"}[g.UpOnce]),
 		s.rolesAgree(g, p),
-		s.databaseOwn(g, p),
+		s.databaseOwn(g, p, ids),
 		condition(BlockOutOfReach, g.OutOfReach == "", "%s", orElse(g.OutOfReach, "no promotion was held back")),
 		s.filesPresent(g),
 		s.readyTarget(g),
@@ -182,9 +182,8 @@ func (s *State) writableBeside(g *GroupState, p *Group, but ...string) string {
 }
 
 // databaseOwn holds back when another group names the same database, or its writer tells the same identity: moving one
-// group would move both.
-func (s *State) databaseOwn(g *GroupState, p *Group) Condition {
-	id, _ := s.writerIdentity(g)
+// group would move both. ids are writerIDs: to work them out for every pair takes too long where groups are many.
+func (s *State) databaseOwn(g *GroupState, p *Group, ids map[string][]string) Condition {
 	for i := range s.Policy.Groups {
 		other := &s.Policy.Groups[i]
 		if other.Name == p.Name || !other.HasDatabase() || !p.HasDatabase() {
@@ -193,11 +192,32 @@ func (s *State) databaseOwn(g *GroupState, p *Group) Condition {
 		if p.sharesDatabase(other) {
 			return condition(BlockSharedDatabase, false, "group %s names the same database", other.Name)
 		}
-		if same, _ := s.writerIdentity(s.Groups[other.Name]); id != "" && same == id {
-			return condition(BlockSharedDatabase, false, "group %s has the same database, %s", other.Name, id)
+	}
+	id, _ := s.writerIdentity(g)
+	for _, other := range ids[id] {
+		if other != g.Name {
+			return condition(BlockSharedDatabase, false, "group %s has the same database, %s", other, id)
 		}
 	}
 	return condition(BlockSharedDatabase, true, "no other group has its database")
+}
+
+// writerIDs lists, by the identity of their writer's database, the groups with one, in order.
+func (s *State) writerIDs() map[string][]string {
+	ids := map[string][]string{}
+	if s.Policy == nil {
+		return ids
+	}
+	for i := range s.Policy.Groups {
+		p := &s.Policy.Groups[i]
+		if !p.HasDatabase() {
+			continue
+		}
+		if id, _ := s.writerIdentity(s.Groups[p.Name]); id != "" {
+			ids[id] = append(ids[id], p.Name)
+		}
+	}
+	return ids
 }
 
 func (s *State) filesPresent(g *GroupState) Condition {
@@ -258,9 +278,9 @@ func allMet(conditions []Condition) bool {
 }
 
 // blockers are the conditions not met, but for the active app's being well.
-func (s *State) blockers(g *GroupState) []Blocker {
+func (s *State) blockers(g *GroupState, ids map[string][]string) []Blocker {
 	list := []Blocker{}
-	for _, c := range s.conditions(g) {
+	for _, c := range s.conditions(g, ids) {
 		if !c.Met && c.Code != ConditionActiveDown {
 			list = append(list, Blocker{Code: c.Code, Detail: c.Evidence})
 		}
@@ -269,8 +289,8 @@ func (s *State) blockers(g *GroupState) []Blocker {
 }
 
 // decide opens a failover if the whole rule is met.
-func (s *State) decide(g *GroupState) {
-	if !allMet(s.conditions(g)) {
+func (s *State) decide(g *GroupState, ids map[string][]string) {
+	if !allMet(s.conditions(g, ids)) {
 		return
 	}
 	a := g.Apps[g.Active]

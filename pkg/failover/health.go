@@ -17,18 +17,19 @@ func (s *State) needed(p *Group) int {
 // refresh looks at every group afresh after an entry, in the order of their names.
 func (s *State) refresh() {
 	s.refreshHealth()
+	ids := s.writerIDs()
 	for _, name := range s.GroupNames() {
 		g := s.Groups[name]
 		active := g.Active
 		s.settle(g)
 		s.noteOutage(g)
 		s.advance(g)
-		s.decide(g)
+		s.decide(g, ids)
 		s.noteServed(g)
 		if g.Active != active { // what was worked out for the old roles does not hold any more
 			s.refreshReady(g, s.Policy.Group(name))
 		}
-		g.Blockers = s.blockers(g)
+		g.Blockers = s.blockers(g, ids)
 		s.announce(g)
 	}
 }

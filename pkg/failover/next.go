@@ -46,7 +46,8 @@ func (s *State) undoTasks(g *GroupState, w *Switchover) []Task {
 }
 
 // keeperAtWork reports whether this leader's hands are still keeping a mark or doing a release where a step is to act:
-// their end comes first. The point of no return waits for those on the old app too, which may just be opening it.
+// their end comes first. The point of no return waits for those on the old app too, and for an earlier leader's that may be
+// opening it: what they were to open then is the old app for good. The keeper ends such an attempt when its time is over.
 func (s *State) keeperAtWork(g *GroupState, w *Switchover, step *Step) bool {
 	busy := func(app string) bool {
 		a := g.Apps[app]
@@ -57,7 +58,12 @@ func (s *State) keeperAtWork(g *GroupState, w *Switchover, step *Step) bool {
 		}
 		return false
 	}
-	return busy(step.App) || step == w.pointOfNoReturn() && !step.Acted && busy(w.From)
+	if step == w.pointOfNoReturn() && !step.Acted {
+		if r := g.Apps[w.From].Release; busy(w.From) || r != nil && r.Open != nil {
+			return true
+		}
+	}
+	return busy(step.App)
 }
 
 func (w *Switchover) task(step *Step, work Work) Task {

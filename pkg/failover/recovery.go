@@ -172,6 +172,7 @@ func (s *State) dropReports() {
 // beginGeneration raises what must never fall and holds every group.
 func (s *State) beginGeneration(generation uint64, open Open, by, reason string) {
 	s.Generation = generation
+	ids := s.writerIDs()
 	for _, name := range s.GroupNames() {
 		g := s.Groups[name]
 		g.Epoch = max(g.Epoch, generation*epochsPerGeneration)
@@ -180,7 +181,7 @@ func (s *State) beginGeneration(generation uint64, open Open, by, reason string)
 		if w := g.Switchover; w.Open() && open == OpenUndo && w.Undoing == "" {
 			s.undo(g, w, "taken back by "+by)
 		}
-		g.Blockers = s.blockers(g)
+		g.Blockers = s.blockers(g, ids)
 	}
 }
 

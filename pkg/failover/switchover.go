@@ -127,7 +127,8 @@ func (s *State) advance(g *GroupState) {
 		return
 	}
 	s.skipCatchUp(w)
-	if s.canRunItself(w, StepSwitchDNS) {
+	// Without a maintenance switch on the target this is the point of no return, and waits for what that has to wait for.
+	if s.canRunItself(w, StepSwitchDNS) && w.Held == 0 && !s.keeperAtWork(g, w, w.Step(StepSwitchDNS)) {
 		s.switchDNS(g, w)
 	}
 	if s.canRunItself(w, StepVerify) {
