@@ -32,6 +32,7 @@ var mutants = []mutant{
 
 	{5, "no look before the point of no return", rules + "lastlook.go", "case writable:\n\t\treturn s.holdBack", "case writable && s == nil:\n\t\treturn s.holdBack"},
 	{5, "a promotion tried again does not fence first", rules + "lastlook.go", "if st.Step != StepPromote || !writable || promoted || w.unfenced() {", "if st.Step != StepPromote || !writable || promoted || w.unfenced() || g != nil {"},
+	{5, "an earlier leader may still be opening the old app", rules + "next.go", "busy(w.From) || r != nil && r.Open != nil {", "busy(w.From) || r != nil && false {"},
 	{5, "a failure past the point of no return is undone", rules + "journal.go", "case w.PastNoReturn():\n\t\ts.halt(g, w, step)", "case w.PastNoReturn() && step.Tries > 1000:\n\t\ts.halt(g, w, step)"},
 	{5, "an abort past the point of no return is taken", rules + "request.go", "case w.PastNoReturn():\n\t\treturn refuse", "case w.PastNoReturn() && s == nil:\n\t\treturn refuse"},
 	{5, "the writer is fenced", rules + "next.go", "if a.Mark != nil && a.Name != g.Writer {", "if a.Mark != nil || a.Name == g.Writer && g.Apps[g.Active].Health == HealthDown {\n\t\t\tif a.Mark == nil {\n\t\t\t\ta.Mark = &Mark{}\n\t\t\t}"},

@@ -327,6 +327,9 @@ func (j *judge) acts(p *program) {
 		if g.Writer != p.a.name {
 			j.w.violate("writer", "%s of %s with token %d, though %s was the writer then", p.title(), p.n.name, p.token, g.Writer)
 		}
+		if now := j.w.log.state().Groups[group]; now.Writer != p.a.name && start.Switchover == 0 && !p.over {
+			j.w.violate("writer", "%s of %s with token %d, though %s has become the writer meanwhile", p.title(), p.n.name, p.token, now.Writer)
+		}
 	case "reprotect":
 		if g.Writer == p.a.name {
 			j.w.violate("writer", "%s of %s with token %d, though it was the writer then", p.title(), p.n.name, p.token)

@@ -15,7 +15,7 @@ func (g *author) rare(at time.Duration) {
 	order := func(after, most time.Duration, words ...string) {
 		g.s.add(at+g.between(after, most), append([]string{"order", g.one(g.watchers...)}, words...)...)
 	}
-	switch g.IntN(14) {
+	switch g.IntN(15) {
 	case 0: // a snapshot is put back, of before a switchover or of its middle
 		g.s.add(at-g.between(0, 2*second), "save", w)
 		if g.once(2) {
@@ -116,6 +116,20 @@ func (g *author) rare(at time.Duration) {
 			g.s.add(at-second, "fault", g.one("main", "standby", other), verb, g.one("fail", "fail", "hang", "lie"), "0s", g.one("3", "7"))
 		}
 		g.s.add(at, g.switchover()...)
+	case 14: // what could not be taken back is, slowly, while the app that is being opened goes down and the leader stands still
+		g.s.set("tries", "1")
+		g.s.set("confirm", "0s")
+		g.s.set("database", g.one("no", "no", "no", "yes"))
+		close, open := "on", "off"
+		if g.s.yes("database") && g.once(2) {
+			close, open = "freeze", "unfreeze"
+		}
+		g.s.add(at-second, "fault", "main", close, "lie", "0s", "1")
+		g.s.add(at-second, "fault", "main", open, "fail", "0s", "1")
+		g.s.add(at-second+time.Millisecond, "fault", "main", open, "slow", g.between(5*second, 9*second).Round(time.Millisecond).String(), "2")
+		g.s.add(at, "order", w, "switchover", other)
+		g.s.add(at+g.between(0, 4*second), "app", "main", g.one("sick", "sick", "kill", "hang"))
+		g.s.add(at+g.between(second/5, 2*second), g.one("pause", "pause", "crash"), g.one(g.watchers...), g.long())
 	case 13: // a failover begins that all watchers have to agree on, and then one of them sees nothing
 		g.s.set("quorum", fmt.Sprint(len(g.watchers)))
 		g.s.add(at, "app", "main", "kill")
