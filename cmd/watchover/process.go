@@ -9,7 +9,7 @@ import (
 
 // newProcess makes the daemon of a file.
 func newProcess(path string, log zerolog.Logger) (process, error) {
-	o := daemon.Options{ConfigPath: path, Log: log, Version: version()}
+	o := daemon.Options{ConfigPath: path, Log: log, SetLevel: setLevel, Version: version()}
 	manager, err := systemd.FromEnvironment()
 	if err != nil {
 		return nil, err

@@ -31,7 +31,8 @@ func runCommand(u *ui) *cobra.Command {
 		Long: `Runs the daemon until SIGTERM or SIGINT; a second one stops it at once.
 
 SIGUSR1 switches over the only group, or watcher.signals.switchover. SIGUSR2 pauses the automation of all groups.
-SIGHUP reads the file and certificates again.`,
+SIGHUP reads the file and certificates again. Of the section watcher, operators, signals and log.level are taken up;
+what differs in other keys is told in the log and counts from the next start.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if path == "" {
 				return usage("run needs --config FILE", "`watchover config example` prints one to start from")
@@ -40,10 +41,7 @@ SIGHUP reads the file and certificates again.`,
 			if err != nil {
 				return err
 			}
-			log, err := newLogger(u.err, f.Watcher.Log)
-			if err != nil {
-				return err
-			}
+			log := newLogger(u.err, f.Watcher.Log)
 			return runProcess(cmd.Context(), func() (process, error) { return newProcess(path, log) }, log)
 		},
 	}
@@ -52,18 +50,24 @@ SIGHUP reads the file and certificates again.`,
 }
 
 // newLogger writes for people on a terminal and JSON elsewhere, unless the file says which.
-func newLogger(out io.Writer, c config.Log) (zerolog.Logger, error) {
-	level, err := zerolog.ParseLevel(c.Level)
-	if err != nil {
-		return zerolog.Nop(), fmt.Errorf("cannot use log level %q: %w", c.Level, err)
-	}
+func newLogger(out io.Writer, c config.Log) zerolog.Logger {
+	setLevel(c.Level)
 	file, isFile := out.(*os.File)
 	terminal := isFile && isatty.IsTerminal(file.Fd())
 	if c.Format == "console" || c.Format != "json" && terminal {
 		out = zerolog.ConsoleWriter{Out: out, TimeFormat: "15:04:05.000", NoColor: !terminal || os.Getenv("NO_COLOR") != ""}
 	}
 	zerolog.TimeFieldFormat = time.RFC3339Nano
-	return zerolog.New(out).Level(level).With().Timestamp().Logger(), nil
+	return zerolog.New(out).With().Timestamp().Logger()
+}
+
+// setLevel is of the whole process: the parts' loggers are made once, and the level may change while they run.
+func setLevel(text string) {
+	level, err := zerolog.ParseLevel(text)
+	if err != nil {
+		level = zerolog.InfoLevel // a file with such a level has not been read without faults
+	}
+	zerolog.SetGlobalLevel(level)
 }
 
 // runProcess makes and runs the daemon under its signals. They are caught before it is made: one that comes meanwhile

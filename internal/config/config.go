@@ -104,8 +104,8 @@ type Options struct {
 	// CheckTLS judges the files of cluster.tls for the watcher called name. It is asked only about a file without other
 	// faults, by Load and Parse with a directory. Nil leaves them unjudged.
 	CheckTLS func(t TLS, name string) []Remark
-	// Members are the names of the cluster's watchers, for ParsePolicy alone: quorum and the groups' records are held
-	// against them. Empty leaves those checks out.
+	// Members are the names of the cluster's watchers: quorum and the groups' records are held against them. Empty leaves
+	// those checks out of ParsePolicy; Load and Parse then take the names under cluster.watchers.
 	Members []string
 	// Watchers are the cluster's watchers with their addresses, for ParsePolicy alone: CheckZone is asked about them. Empty
 	// leaves out what needs them.
@@ -151,7 +151,9 @@ func (o Options) Parse(name string, text []byte, dir string) (*File, error) {
 	cluster, hasCluster := top.need("cluster", "the section that names the watchers")
 	if hasCluster {
 		f.Cluster = r.cluster(cluster)
-		r.members = memberNames(f.Cluster)
+		if r.members = o.Members; len(r.members) == 0 {
+			r.members = memberNames(f.Cluster)
+		}
 	}
 	f.Policy = r.policy(top)
 	if hasWatcher {

@@ -418,6 +418,25 @@ func TestParsePolicy(t *testing.T) {
 	}
 }
 
+// A file of a running cluster names the watchers of the day when it began: quorum and records are held against those that
+// there are.
+func TestParseAmongOtherMembers(t *testing.T) {
+	text, err := os.ReadFile("testdata/good/minimal.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for members, want := range map[string]string{
+		"":            "",
+		"w1 w2 w3 w4": "",
+		"shop w2 w3":  "is the name of a watcher",
+	} {
+		_, err := Options{Members: strings.Fields(members)}.Parse("f", text, "")
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("among %q: %v", members, err)
+		}
+	}
+}
+
 func TestLoadRefusesWhatIsNoFile(t *testing.T) {
 	dir := t.TempDir()
 	big := filepath.Join(dir, "big")

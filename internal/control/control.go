@@ -59,6 +59,7 @@ type Local struct {
 	CatchingUp   bool          // it has not reached yet what was committed when it started; its name server answers what it did before
 	FileDiffers  bool          // its file proposes another policy than the one in force
 	LowDisk      string        // what is running out, for a warning; empty: nothing
+	ZoneLacks    string        // what its name server leaves out of the zone, or that it answers an old one, and why; empty: nothing
 	Waiting      string        // why this watcher does not take part yet; empty: it does
 	MembersWait  string        // on the leader: what a change of the members waits for; empty: nothing
 	Watchers     map[string]WatcherLocal

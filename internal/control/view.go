@@ -244,6 +244,7 @@ const (
 	warnCertificate  = "certificate_expires"
 	warnLowDisk      = "low_disk"
 	warnRehearsal    = "rehearsal"
+	warnZone         = "zone_incomplete"
 )
 
 func warnings(s *failover.State, l Local, p *failover.Group, g client.Group, now time.Time) []client.Warning {
@@ -264,6 +265,9 @@ func warnings(s *failover.State, l Local, p *failover.Group, g client.Group, now
 	}
 	if fault := s.Rehearsed(p.Name)[g.Active]; fault != "" { // of the others it is a reason not to be ready
 		warn(warnRehearsal, "%s: %s", g.Active, fault)
+	}
+	if l.ZoneLacks != "" {
+		warn(warnZone, "%s", l.ZoneLacks)
 	}
 	for _, m := range s.Members {
 		if m.Name == l.Watcher && l.FileDiffers || m.Name != l.Watcher && m.About.Differs {

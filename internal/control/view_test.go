@@ -254,6 +254,7 @@ func TestWarnings(t *testing.T) {
 		{"another's file", func(s *failover.State, _ *Local) {
 			s.Members = append(s.Members, failover.Member{Name: "w2", About: failover.About{Differs: true}})
 		}, []string{warnFileDiffers}},
+		{"zone", func(_ *failover.State, l *Local) { l.ZoneLacks = "answered without its other records" }, []string{warnZone}},
 		{"disk", func(_ *failover.State, l *Local) { l.LowDisk = "1 MiB left" }, []string{warnLowDisk}},
 		{"another watcher's disk", func(s *failover.State, _ *Local) {
 			s.Members = append(s.Members, failover.Member{Name: "w2", About: failover.About{LowDisk: true}})

@@ -75,9 +75,9 @@ func (b backend) Local() control.Local {
 		l.NoQuorumFor = since
 	}
 	if space := d.node.Space(); space.Low {
-		l.LowDisk = fmt.Sprintf("%s in %s", space, file.Watcher.DataDir)
+		l.LowDisk = fmt.Sprintf("%s in %s", space, d.began.Watcher.DataDir)
 	}
-	l.Behind = behind(status)
+	l.Behind, l.ZoneLacks = behind(status), d.voice.lacks()
 	if state.Policy != nil {
 		l.Isolated = isolated && since >= state.Policy.Zone.Isolation.After
 		l.FileDiffers = d.desk.fileDiffers()

@@ -33,6 +33,8 @@ type Options struct {
 	Version    string
 	Log        zerolog.Logger
 	Manager    Manager // nil: there is none
+	// SetLevel takes up watcher.log.level of a file that was read again; nil: Log stays as it is.
+	SetLevel func(level string)
 
 	outside *outside // in a simulation, what takes the place of sockets, disks and programs
 }
@@ -68,6 +70,8 @@ type Daemon struct {
 	stage    *stage
 	trust    *trust // nil: cluster.tls is not set
 
+	began *config.File // as read at the start; what is not taken up by a reload stays as it says
+
 	mu   sync.Mutex   // guards file and base
 	file *config.File // as last read
 	base *config.File // as last read, but for files whose proposal failed: what a change is measured against
@@ -83,7 +87,7 @@ func New(o Options) (*Daemon, error) {
 }
 
 func newDaemon(o Options, file *config.File) (*Daemon, error) {
-	d := &Daemon{o: o, log: o.Log.With().Str("watcher", file.Watcher.Name).Logger(), start: time.Now(), file: file, base: file}
+	d := &Daemon{o: o, log: o.Log.With().Str("watcher", file.Watcher.Name).Logger(), start: time.Now(), began: file, file: file, base: file}
 	if err := d.build(file); err != nil {
 		return nil, errors.Join(err, d.release())
 	}

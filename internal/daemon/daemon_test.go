@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -61,6 +62,21 @@ zone:
   name: ha.example.com
 groups:%s`, f.dns, f.http, f.peer, f.groups)
 	if err := os.WriteFile(f.path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// edit replaces a part of the file.
+func (f *file) edit(t *testing.T, old, changed string) {
+	t.Helper()
+	text, err := os.ReadFile(f.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(text), old) {
+		t.Fatalf("%q is not in the file", old)
+	}
+	if err := os.WriteFile(f.path, []byte(strings.Replace(string(text), old, changed, 1)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -294,6 +310,69 @@ func TestSignalledGroup(t *testing.T) {
 	}
 	if err := stop(); err != nil {
 		t.Error(err)
+	}
+}
+
+// A file is held against the watchers that there are: those that it names are of the day when the cluster began, and with
+// them a policy came into force that no watcher could serve, or that no quorum could ever meet.
+func TestAReloadIsHeldAgainstTheMembers(t *testing.T) {
+	f := newFile(t)
+	level := ""
+	d, err := New(Options{ConfigPath: f.path, Log: zerolog.Nop(), SetLevel: func(text string) { level = text }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := runs(t, d)
+	first := until(t, d, "at rest", served)
+	if result, err := d.propose(t.Context(), failover.Command{AddMember: &failover.AddMember{Name: "w4", Address: "127.0.0.1:1", DNS: []string{"127.0.0.4"}}}); err != nil || !result.Accepted {
+		t.Fatalf("%+v, %v", result, err)
+	}
+	unchanged := func(what string) {
+		t.Helper()
+		if d.Reload(); d.node.State().PolicyRevision != first.PolicyRevision {
+			t.Fatalf("%s: is in force", what)
+		}
+	}
+	f.edit(t, "name: ha.example.com", "name: ha.example.com\n  records: \"w4 IN A 192.0.2.4\"")
+	unchanged("a record at the name of a watcher that the file does not know")
+
+	f.write(t)
+	f.edit(t, "  timing:", "    w5: {address: \"127.0.0.1:5\", dns: [127.0.0.5]}\n    w6: {address: \"127.0.0.1:6\", dns: [127.0.0.6]}\n  timing:")
+	f.edit(t, "    probe: {", "    failover: {quorum: 3}\n    probe: {")
+	unchanged("a quorum of more watchers than there are")
+
+	f.write(t)
+	f.edit(t, "name: ha.example.com", "name: ha.example.com\n  records: \"w7 IN A 192.0.2.4\"")
+	f.edit(t, "  name: w1\n", "  name: w1\n  log: {level: warn}\n")
+	d.Reload()
+	until(t, d, "the corrected file is in force", func(s *failover.State) bool { return s.PolicyRevision > first.PolicyRevision })
+	if level != "warn" {
+		t.Errorf("the level is %q", level)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+// Whatever this machine's part of a file may say is either taken up by a reload or told to be waiting.
+func TestKeysThatAReloadDoesNotTakeUp(t *testing.T) {
+	began := &config.File{Watcher: config.Watcher{Name: "w1", DNSListen: []string{"127.0.0.1:53"}}}
+	if got := laterKeys(began, &config.File{Watcher: config.Watcher{Name: "w1", DNSListen: []string{"127.0.0.1:53"}}}); got != nil {
+		t.Errorf("nothing differs, but %v", got)
+	}
+	other := &config.File{
+		Watcher: config.Watcher{Name: "w2", DataDir: "d", Socket: "s", SocketGroup: "g", Operators: []string{"ann"}, Listen: "l", DNSListen: []string{"127.0.0.1:54"},
+			HTTPListen: "h", Log: config.Log{Level: "debug", Format: "json"}, Signals: config.Signals{Switchover: "shop"}},
+		Cluster: config.Cluster{Name: "c", Timing: config.Timing{Heartbeat: 1}},
+	}
+	for v, i := reflect.ValueOf(other.Watcher), 0; i < v.NumField(); i++ {
+		if v.Field(i).IsZero() {
+			t.Errorf("%s is new: take it up in a reload or in laterKeys, and give it a value here", v.Type().Field(i).Name)
+		}
+	}
+	want := "watcher.name watcher.data_dir watcher.socket watcher.socket_group watcher.listen watcher.dns_listen watcher.http_listen watcher.log.format cluster.name cluster.timing"
+	if got := strings.Join(laterKeys(began, other), " "); got != want {
+		t.Errorf("got  %s\nwant %s", got, want)
 	}
 }
 

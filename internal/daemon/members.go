@@ -17,22 +17,24 @@ func (d *Daemon) checkMember(c *failover.AddMember) error {
 	if err := d.node.CheckAddress(c.Address); err != nil {
 		return err
 	}
-	state := d.node.State()
+	return checkNameserver(d.node.State(), c)
+}
+
+// checkNameserver builds the zone with the NS record of a watcher that is to be added.
+func checkNameserver(state *failover.State, c *failover.AddMember) error {
 	if state.Policy == nil || state.Member(c.Name) != nil {
 		return nil
 	}
 	zone, err := zoneOf(state)
+	if err == nil {
+		_, err = nameserver.Build(zone)
+	}
 	if err != nil {
 		return nil // said when it was published; not this order's fault
 	}
-	server := nameserver.Nameserver{Name: c.Name}
-	for _, text := range c.DNS {
-		if ip, err := netip.ParseAddr(text); err == nil {
-			server.Addresses = append(server.Addresses, ip)
-		}
-	}
-	zone.Nameservers = append(zone.Nameservers, server)
-	return nameserver.Check(zone)
+	zone.Nameservers = append(zone.Nameservers, nameserverOf(c.Name, c.DNS))
+	_, err = nameserver.Build(zone)
+	return err
 }
 
 // noteMembers says once, at the start, how the file's watchers differ from the cluster's. The file is read for them only

@@ -35,3 +35,21 @@ func TestJoiningWatcherIsNoNameServer(t *testing.T) {
 		t.Errorf("%+v, %v", zone.Nameservers, err)
 	}
 }
+
+// A watcher is not added under a name that the zone's other records have; a zone that cannot be served as it is already keeps
+// nobody from being added.
+func TestAWatcherIsHeldAgainstTheZone(t *testing.T) {
+	for _, tc := range []struct{ name, records, want string }{
+		{"nothing in its way", "www IN A 192.0.2.80\n", ""},
+		{"a record at its name", "w4 IN A 192.0.2.80\n", `watcher "w4" is already at this name`},
+		{"a zone too large for any table", largeSet(), ""},
+		{"records that cannot be read", "((\n", ""},
+	} {
+		s, _ := switched()
+		s.Policy.Zone.Records = tc.records
+		err := checkNameserver(s, &failover.AddMember{Name: "w4", Address: "d:1", DNS: []string{"192.0.2.4"}})
+		if (err == nil) != (tc.want == "") || err != nil && !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+	}
+}

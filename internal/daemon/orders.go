@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/watchover-ha/watchover/internal/cluster"
@@ -105,6 +106,12 @@ func (d *Daemon) reload() {
 		d.log.Warn().Err(err).Msg("not all operators are users of this machine")
 	}
 	d.reloadTrust(file)
+	if d.o.SetLevel != nil {
+		d.o.SetLevel(file.Watcher.Log.Level)
+	}
+	if keys := laterKeys(d.began, file); len(keys) > 0 {
+		d.log.Warn().Strs("keys", keys).Msg("the file differs from what this watcher runs with in keys that are not taken up now, they count from its next start")
+	}
 	d.desk.wake()
 	state := d.node.State()
 	switch judgeFile(state.Policy, old, file) {
@@ -117,12 +124,53 @@ func (d *Daemon) reload() {
 	case fileStale:
 		d.log.Warn().Uint64("policy_revision", state.PolicyRevision).Msg("file read again, but the policy in force is not the one that the file was changed from; use watchover apply to propose the file")
 	case fileToPropose:
-		if !d.order("SIGHUP", failover.Command{SetPolicy: &failover.SetPolicy{Revision: state.PolicyRevision, Policy: file.Policy}}) {
+		if !d.proposeFile(file, state) {
 			d.mu.Lock()
 			d.base = old
 			d.mu.Unlock()
 		}
 	}
+}
+
+// proposeFile holds a file that changed against the watchers that there are, which need not be those that it names, as is
+// done with a policy that comes over the socket. Then it orders it.
+func (d *Daemon) proposeFile(file *config.File, state *failover.State) (accepted bool) {
+	now, err := checksAmong(state.Members).Load(d.o.ConfigPath)
+	switch {
+	case err != nil:
+		d.log.Error().Err(err).Str("file", d.o.ConfigPath).Msg("the file's zone and groups do not fit the cluster's watchers, nothing is proposed; correct it and send SIGHUP again")
+		return false
+	case now.Sum != file.Sum:
+		d.log.Warn().Str("file", d.o.ConfigPath).Msg("the file changes while it is read, nothing is proposed; send SIGHUP again")
+		return false
+	}
+	return d.order("SIGHUP", failover.Command{SetPolicy: &failover.SetPolicy{Revision: state.PolicyRevision, Policy: file.Policy}})
+}
+
+// laterKeys are the keys of this machine's part, and of what it shares, that differ from what the process began with and
+// that a reload does not take up. cluster.watchers is not among them: it is read only when a cluster begins.
+func laterKeys(began, file *config.File) (keys []string) {
+	a, b := began.Watcher, file.Watcher
+	for _, k := range []struct {
+		key  string
+		same bool
+	}{
+		{"watcher.name", a.Name == b.Name},
+		{"watcher.data_dir", a.DataDir == b.DataDir},
+		{"watcher.socket", a.Socket == b.Socket},
+		{"watcher.socket_group", a.SocketGroup == b.SocketGroup},
+		{"watcher.listen", a.Listen == b.Listen},
+		{"watcher.dns_listen", slices.Equal(a.DNSListen, b.DNSListen)},
+		{"watcher.http_listen", a.HTTPListen == b.HTTPListen},
+		{"watcher.log.format", a.Log.Format == b.Log.Format},
+		{"cluster.name", began.Cluster.Name == file.Cluster.Name},
+		{"cluster.timing", began.Cluster.Timing == file.Cluster.Timing},
+	} {
+		if !k.same {
+			keys = append(keys, k.key)
+		}
+	}
+	return keys
 }
 
 // fileJudgement is what a file that was read again means for the policy in force.

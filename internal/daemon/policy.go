@@ -46,18 +46,19 @@ func (PolicyText) Diff(before, after failover.Policy) (string, error) {
 // ParsePolicy reads zone and groups and checks them with everything that the parts know about their own keys, and with
 // the members as far as they are known. A records_file is read in dir; an empty dir refuses it.
 func ParsePolicy(name string, text []byte, dir string, members []failover.Member) (failover.Policy, error) {
+	return checksAmong(members).ParsePolicy(name, text, dir)
+}
+
+// checksAmong are checks that hold a policy against these members, whatever a file says of its watchers.
+func checksAmong(members []failover.Member) config.Options {
 	o := checks()
 	known := map[string]config.Member{}
 	for _, m := range members {
 		o.Members = append(o.Members, m.Name)
 		known[m.Name] = config.Member{Address: m.Address, DNS: addresses(m.DNS)}
 	}
-	if len(known) == 0 {
-		known[standIn] = config.Member{DNS: addresses(nil)}
-	}
-	check := o.CheckZone
-	o.CheckZone = func(p failover.Policy, _ map[string]config.Member) error { return check(p, known) }
-	return o.ParsePolicy(name, text, dir)
+	o.CheckZone = func(p failover.Policy, _ map[string]config.Member) error { return checkZone(p, known) }
+	return o
 }
 
 // standIn is a watcher where none is known: a zone is not judged without a name server.

@@ -43,7 +43,8 @@ func (s *servedZone) answers() (*nameserver.Answers, error) {
 	if zone.Static, err = nameserver.ParseStatic(zone.Name, zone.TTL, s.Records); err != nil {
 		zone.Static = nil // they were left out then, too
 	}
-	return nameserver.Build(zone)
+	answers, _, err := buildMost(zone) // what was missing then is missing again
+	return answers, err
 }
 
 // newerThan reports whether a state is of the time before s was answered. A new generation of the cluster's history

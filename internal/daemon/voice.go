@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/miekg/dns"
@@ -28,8 +29,11 @@ type voice struct {
 	past      *servedZone     // what an earlier process answered; nil: nothing is known of one
 	behind    bool            // noteBehind has spoken
 	serial    uint32          // answered now as the committed state; 0: none is
+	failed    uint32          // could not be built; 0: none, or one that is over
 	published chan answered   // newest only
 	saves     chan *saving    // newest only
+
+	incomplete atomic.Pointer[string] // what is missing in what is answered, and why; nil: nothing
 }
 
 // keepPatience is how long a new answer waits for the disk. A switch must not wait for a disk that hangs: then it is
@@ -82,13 +86,12 @@ func (v *voice) publish(state *failover.State) {
 	}
 	now := answered{zone: state.Policy.Zone.Name, serial: state.Serial, index: state.ZoneIndex()}
 	if state.Serial != v.serial {
-		zone, err := zoneOf(state)
-		if err != nil {
-			v.log.Error().Err(err).Msg("cannot read the zone's other records, they are left out")
+		if state.Serial == v.failed {
+			return
 		}
-		answers, err := nameserver.Build(zone)
-		if err != nil {
-			v.log.Error().Err(err).Uint32("serial", state.Serial).Msg("cannot build the zone, the old answers stay")
+		zone, answers := v.build(state)
+		if answers == nil {
+			v.failed = state.Serial
 			return
 		}
 		v.keep(servedOf(state, zone))
@@ -100,6 +103,37 @@ func (v *voice) publish(state *failover.State) {
 	default:
 	}
 	v.published <- now
+}
+
+// build makes a state's answers, nil if there can be none, and says what is missing in them.
+func (v *voice) build(state *failover.State) (nameserver.Zone, *nameserver.Answers) {
+	zone, unread := zoneOf(state)
+	answers, missing, err := buildMost(zone)
+	if unread != nil && missing == nil {
+		missing = &partial{otherRecords, unread}
+	}
+	switch {
+	case err != nil:
+		v.log.Error().Str(zerolog.ErrorFieldName, briefly(err)).Uint32("serial", state.Serial).Str("do", repair).Msg("cannot build the zone, the old answers stay")
+		text := "the zone's old answers stay: " + briefly(err) + "; " + repair
+		v.incomplete.Store(&text)
+	case missing != nil:
+		v.log.Error().Str(zerolog.ErrorFieldName, briefly(missing.why)).Uint32("serial", state.Serial).Str("without", missing.without).Str("do", repair).
+			Msg("cannot answer the zone as the policy has it, a part is left out")
+		text := missing.String()
+		v.incomplete.Store(&text)
+	default:
+		v.incomplete.Store(nil)
+	}
+	return zone, answers
+}
+
+// lacks is what is missing in what is answered, for a status; empty: nothing.
+func (v *voice) lacks() string {
+	if text := v.incomplete.Load(); text != nil {
+		return *text
+	}
+	return ""
 }
 
 // noteBehind says once that the cluster has gone back behind what this watcher has answered, which it must not.
@@ -209,42 +243,6 @@ func reachable(a netip.AddrPort) netip.AddrPort {
 	return a
 }
 
-// zoneOf is everything that a state makes the watchers answer.
-func zoneOf(s *failover.State) (nameserver.Zone, error) {
-	p := s.Policy
-	zone := nameserver.Zone{Name: p.Zone.Name, Serial: s.Serial, TTL: uint32(p.Zone.TTL / time.Second), Isolation: p.Zone.Isolation}
-	for _, m := range s.Members {
-		if !m.Voter() {
-			continue // it answers nothing yet
-		}
-		server := nameserver.Nameserver{Name: m.Name}
-		for _, text := range m.DNS {
-			if ip, err := netip.ParseAddr(text); err == nil {
-				server.Addresses = append(server.Addresses, ip)
-			}
-		}
-		zone.Nameservers = append(zone.Nameservers, server)
-	}
-	for i := range p.Groups {
-		zone.Records = append(zone.Records, recordOf(p, &p.Groups[i], s.Groups[p.Groups[i].Name].Active))
-	}
-	var err error
-	zone.Static, err = nameserver.ParseStatic(zone.Name, zone.TTL, p.Zone.Records)
-	return zone, err
-}
-
-func recordOf(p *failover.Policy, g *failover.Group, active string) nameserver.Record {
-	r := nameserver.Record{Name: p.FQDN(g)}
-	for _, address := range g.App(active).Address {
-		if ip, err := netip.ParseAddr(address); err == nil {
-			r.Addresses = append(r.Addresses, ip)
-		} else {
-			r.CNAME = dns.Fqdn(address)
-		}
-	}
-	return r
-}
-
 // checks are what the parts know about keys that the configuration cannot judge by itself.
 func checks() config.Options {
 	return config.Options{
@@ -253,27 +251,7 @@ func checks() config.Options {
 			_, err := nameserver.ParseStatic(zone, uint32(ttl/time.Second), text)
 			return err
 		},
-		CheckZone: func(p failover.Policy, members map[string]config.Member) error {
-			zone := nameserver.Zone{Name: p.Zone.Name, TTL: uint32(p.Zone.TTL / time.Second), Isolation: p.Zone.Isolation}
-			for _, name := range sortedKeys(members) {
-				zone.Nameservers = append(zone.Nameservers, nameserver.Nameserver{Name: name, Addresses: members[name].DNS})
-			}
-			for i := range p.Groups {
-				for _, app := range p.Groups[i].Apps {
-					with := zone
-					with.Records = []nameserver.Record{recordOf(&p, &p.Groups[i], app.Name)}
-					static, err := nameserver.ParseStatic(zone.Name, zone.TTL, p.Zone.Records)
-					if err != nil {
-						return err
-					}
-					with.Static = static
-					if err := nameserver.Check(with); err != nil {
-						return err
-					}
-				}
-			}
-			return nil
-		},
+		CheckZone: checkZone,
 	}
 }
 
