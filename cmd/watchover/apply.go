@@ -20,7 +20,8 @@ import (
 
 const policyLong = `Of FILE only zone and groups are taken; the sections watcher and cluster may be there and are ignored. A records_file is
 read here, beside FILE, and its text is sent. All other files that FILE names are not: each watcher looks for them beside
-its own configuration, and one that is missing there is a blocker (missing_file) that names the watcher.`
+its own configuration, and one that is missing there is a blocker (missing_file) that names the watcher. So is a variable that
+is not set in its environment.`
 
 func applyCommand(u *ui) *cobra.Command {
 	var dry bool

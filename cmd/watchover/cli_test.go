@@ -403,6 +403,13 @@ func TestConfig(t *testing.T) {
 	if code != exitDone || stdout != path+" is valid\n" || !strings.Contains(stderr, ": warning: ") {
 		t.Errorf("the example: exit %d, %q, %q", code, stdout, stderr)
 	}
+	inVariable := strings.Replace(example, "url_file: slack.url", "url_env: CLI_TEST_URL", 1)
+	if err := os.WriteFile(path, []byte(inVariable), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, stderr := run(t, "", "", "config", "check", path); code != exitDone || !strings.Contains(stderr, ": warning: environment variable CLI_TEST_URL is not set here; the watcher needs it") {
+		t.Errorf("a variable that is not set: exit %d, %q", code, stderr)
+	}
 	if err := os.WriteFile(path, []byte("watcher: {nam: w1}\nclutser: {}\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}

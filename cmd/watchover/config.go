@@ -52,6 +52,9 @@ func checkConfig(u *ui, path string) error {
 	for _, m := range f.Missing {
 		_, _ = fmt.Fprintf(u.err, "%s: warning: %s is not on this machine\n", clean(path), clean(m))
 	}
+	for _, v := range f.Unset {
+		_, _ = fmt.Fprintf(u.err, "%s: warning: %s is not set here; the watcher needs it in its own environment\n", clean(path), clean(v))
+	}
 	_, err = fmt.Fprintf(u.out, "%s is valid\n", clean(path))
 	return err
 }

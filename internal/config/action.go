@@ -60,7 +60,7 @@ func (r *reader) http(m *mapping, method string) failover.HTTP {
 	if h.CAFile != "" && strings.HasPrefix(h.URL, "http:") {
 		m.fields["ca_file"].fault("has no use for an http URL; want https")
 	}
-	m.oneLine("header_file", &h.HeaderFile)
+	m.secret("header", &h.HeaderFile, &h.HeaderEnv)
 	m.text("body", &h.Body, maxBody)
 	if v, ok := m.get("expect_status"); ok {
 		h.ExpectStatus = v.statuses()
@@ -105,7 +105,7 @@ func (r *reader) url(v value) string {
 	case err != nil:
 		v.fault("is not a URL") // url.Error quotes the text, userinfo and all
 	case u.User != nil:
-		v.fault("holds a user name or password; secrets stay out of the file: use header_file")
+		v.fault("holds a user name or password; secrets stay out of the file: use header_file or header_env")
 	case u.Scheme != "http" && u.Scheme != "https":
 		v.fault("want a URL that begins with http:// or https://, got %q", clip(s))
 	case u.Hostname() == "":
@@ -117,7 +117,7 @@ func (r *reader) url(v value) string {
 	case v.host(u.Hostname()):
 		for parameter := range u.Query() {
 			if slices.Contains(secretParameters, strings.ToLower(parameter)) {
-				r.warn(v, "parameter "+strconv.Quote(clip(parameter))+" looks like a secret, and URLs are replicated and shown; use header_file")
+				r.warn(v, "parameter "+strconv.Quote(clip(parameter))+" looks like a secret, and URLs are replicated and shown; use header_file or header_env")
 			}
 		}
 		return s

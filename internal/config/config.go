@@ -41,6 +41,7 @@ type File struct {
 	Sum      string   // hex SHA-256 of the file's bytes and the inlined records file: changes when either does
 	Warnings []string // allowed, but probably not meant; one sentence each, in a fixed order
 	Missing  []string // local files named in Policy that are not on this machine; see Missing
+	Unset    []string // variables named in Policy that this process's environment lacks, as Variable.String says
 }
 
 // Watcher is this machine's part of the file. Its paths are resolved in File.Dir.
@@ -168,7 +169,7 @@ func (o Options) Parse(name string, text []byte, dir string) (*File, error) {
 	f.Sum = sum(text, f.Policy.Zone.Records)
 	f.Warnings = append(r.warnings, warnings(f)...)
 	if dir != "" {
-		f.Missing = Missing(f.Policy, dir)
+		f.Missing, f.Unset = missing(f.Policy, dir)
 	}
 	return f, nil
 }

@@ -64,6 +64,8 @@ func TestGoodFiles(t *testing.T) {
 		"cname.yaml":   checkCNAME,
 		"records.yaml": checkRecords,
 		"servers.yaml": checkServers,
+
+		"environment.yaml": checkEnvironment,
 	} {
 		t.Run(file, func(t *testing.T) {
 			path := filepath.Join("testdata/good", file)
@@ -217,6 +219,26 @@ func checkServers(t *testing.T, f *File) {
 	equal(t, "missing files", f.Missing, missing)
 }
 
+// checkEnvironment: wherever a secret may be in a file, it may be in a variable, of which the policy has the name.
+func checkEnvironment(t *testing.T, f *File) {
+	g := f.Policy.Group("shop")
+	main := g.Apps[0]
+	equal(t, "probe's headers", main.Probes[0].HeaderEnv, failover.Variable("SHOP_PROBE_HEADERS"))
+	equal(t, "probe's password", main.Probes[1].PasswordEnv, failover.Variable("_pg_password2"))
+	equal(t, "maintenance", main.Maintenance.On.HTTP, &failover.HTTP{Method: "PUT", URL: "https://192.0.2.10/admin/maintenance", HeaderEnv: "SHOP_HEADERS"})
+	equal(t, "database", main.Database, &failover.Database{Kind: "postgres", DSN: "postgres://watchover@192.0.2.10/postgres", PasswordEnv: "SHOP_PG_PASSWORD"})
+	equal(t, "hook", g.Steps[failover.StepPromote].After[0].HTTP.HeaderEnv, failover.Variable("ANNOUNCE_HEADERS"))
+	equal(t, "notify", g.Notify, []failover.Action{
+		{Webhook: &failover.Webhook{URLEnv: "SLACK_URL"}}, {Webhook: &failover.Webhook{URLEnv: "PAGER_URL"}}, {Webhook: &failover.Webhook{URLFile: "hook.url"}},
+	})
+	equal(t, "missing files", f.Missing, []string{filepath.Join(f.Dir, "hook.url"), filepath.Join(f.Dir, "main.headers"), filepath.Join(f.Dir, "pg.pass")})
+	equal(t, "variables that are not set", f.Unset, []string{
+		"environment variable ANNOUNCE_HEADERS", "environment variable PAGER_URL", "environment variable SHOP_HEADERS",
+		"environment variable SHOP_PG_PASSWORD", "environment variable SHOP_PROBE_HEADERS", "environment variable SLACK_URL",
+		"environment variable _pg_password2",
+	})
+}
+
 func checkRecords(t *testing.T, f *File) {
 	equal(t, "records", f.Policy.Zone.Records, "www 300 IN A 192.0.2.80\nmail 300 IN A 192.0.2.25\n")
 	equal(t, "a plain grpc probe", f.Policy.Groups[0].Apps[0].Probes[0], failover.Probe{Kind: "grpc", Name: "grpc", Address: "192.0.2.1:50051"})
@@ -231,7 +253,7 @@ func checkWAN(t *testing.T, f *File) {
 	equal(t, "isolation ttl follows a short zone ttl", f.Policy.Zone.Isolation.TTL, 5*time.Second)
 	equal(t, "retry interval follows a short interval", f.Policy.Groups[0].Probing.RetryInterval, 100*time.Millisecond)
 	equal(t, "warnings", f.Warnings, []string{
-		"testdata/good/wan.yaml:13: groups.shop.apps[0].probes[0].url: parameter \"token\" looks like a secret, and URLs are replicated and shown; use header_file",
+		"testdata/good/wan.yaml:13: groups.shop.apps[0].probes[0].url: parameter \"token\" looks like a secret, and URLs are replicated and shown; use header_file or header_env",
 		"2 watchers survive no more failures than 1 do; use three or five",
 		"watchers w1 and w2 share the DNS address 192.0.2.53: they fail together",
 		"apps a and b of group shop have the same addresses: a switch between them changes no DNS answer",
@@ -505,6 +527,41 @@ func TestMissingWantsFilesThatCanBeUsed(t *testing.T) {
 	equal(t, "missing for their owner", Missing(p, dir), []string(nil))
 	got := asNobody(t, dir, files, func() []string { return Missing(p, dir) })
 	equal(t, "missing for somebody else", got, []string{filepath.Join(dir, "header"), filepath.Join(dir, "program")})
+}
+
+// A variable that is not set is named like a missing file, and so is an empty one that has to hold a password or a URL. What
+// is in a variable is not told.
+func TestMissingWantsVariables(t *testing.T) {
+	p := failover.Policy{Groups: []failover.Group{{
+		Apps: []failover.App{{
+			Probes:   []failover.Probe{{HTTP: failover.HTTP{HeaderEnv: "WANTED_HEADERS"}}, {PasswordEnv: "WANTED_PROBE_PASSWORD"}},
+			Database: &failover.Database{PasswordFile: "gone", PasswordEnv: "WANTED_PASSWORD"},
+		}},
+		Notify: []failover.Action{{Webhook: &failover.Webhook{URLEnv: "WANTED_URL"}}},
+	}}}
+	dir := t.TempDir()
+	names := []string{"WANTED_HEADERS", "WANTED_PASSWORD", "WANTED_PROBE_PASSWORD", "WANTED_URL"}
+	check := func(what string, unset ...string) {
+		t.Helper()
+		want := []string{filepath.Join(dir, "gone")}
+		for _, name := range unset {
+			want = append(want, "environment variable "+name)
+		}
+		equal(t, what, Missing(p, dir), want)
+	}
+	check("not set", names...)
+	for _, name := range names {
+		t.Setenv(name, "")
+	}
+	check("empty", names[1:]...)
+	for _, name := range names {
+		t.Setenv(name, "\n")
+	}
+	check("an empty line", names[1:]...)
+	for _, name := range names {
+		t.Setenv(name, "hunter2")
+	}
+	check("set")
 }
 
 // asNobody runs f without the rights of the files' owner: as another user if this process may become one, which the

@@ -29,7 +29,7 @@ func (v value) database() *failover.Database {
 	case name == "exec":
 		db.Exec = m.databaseExec()
 	case slices.Contains(serverKinds, name):
-		m.server(name, &db.DSN, &db.PasswordFile, &db.CAFile)
+		m.server(name, &db.DSN, &db.PasswordFile, &db.PasswordEnv, &db.CAFile)
 	default:
 		kind.fault("%s", notOneOf(name, databaseKinds))
 		return nil
@@ -42,14 +42,14 @@ func (v value) database() *failover.Database {
 }
 
 // server reads how a database server is reached.
-func (m *mapping) server(kind string, dsn, passwordFile, caFile *string) {
+func (m *mapping) server(kind string, dsn, passwordFile *string, passwordEnv *failover.Variable, caFile *string) {
 	if v, ok := m.need("dsn", "how to reach the server, without a password"); ok {
 		if s, ok := v.oneLine(); ok {
 			v.checkDSN(kind, s)
 			*dsn = s
 		}
 	}
-	m.oneLine("password_file", passwordFile)
+	m.secret("password", passwordFile, passwordEnv)
 	m.oneLine("ca_file", caFile)
 }
 
@@ -59,7 +59,7 @@ var passwords = regexp.MustCompile(`(?i)(\b(password|passwd|pwd|sslpassword)\s*=
 // checkDSN refuses secrets and whatever the drivers cannot read. It never repeats a text that may hold a password.
 func (v value) checkDSN(kind, dsn string) {
 	if passwords.MatchString(dsn) {
-		v.fault("holds a password; secrets stay out of the file: use password_file")
+		v.fault("holds a password; secrets stay out of the file: use password_file or password_env")
 		return
 	}
 	if v.r.options.CheckDSN == nil {
@@ -72,7 +72,7 @@ func (v value) checkDSN(kind, dsn string) {
 
 // databaseProbe asks a server for an answer, by the keys of a database.
 func databaseProbe(_ *reader, m *mapping, p *failover.Probe) {
-	m.server(p.Kind, &p.DSN, &p.PasswordFile, &p.CAFile)
+	m.server(p.Kind, &p.DSN, &p.PasswordFile, &p.PasswordEnv, &p.CAFile)
 }
 
 // databaseExec reads the argv of each thing asked or told; they stand directly beside kind.

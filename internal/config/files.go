@@ -3,16 +3,24 @@ package config
 import (
 	"os"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
-// Missing returns the local files named in p that this process cannot use on this machine, resolved in dir, sorted and
-// each once: header files, CA certificates and password files that it cannot read, programs that it may not run. That
-// they exist is not enough: a switchover would find it out past the point of no return.
+// Missing returns what p names and this process cannot use on this machine: local files, resolved in dir, and then variables
+// of its environment. Files that exist are not enough, since a switchover would find it out past the point of no return:
+// those are named that it cannot read and programs that it may not run.
 func Missing(p failover.Policy, dir string) []string {
+	files, unset := missing(p, dir)
+	return append(files, unset...)
+}
+
+// missing keeps apart what a command line can tell for the daemon and what it cannot: files are the machine's, an environment is
+// each process's own. Both are sorted, each once.
+func missing(p failover.Policy, dir string) (files, unset []string) {
 	w := &fileWalk{dir: dir}
 	for _, g := range p.Groups {
 		for _, a := range g.Apps {
@@ -25,19 +33,22 @@ func Missing(p failover.Policy, dir string) []string {
 		w.actions(g.Notify)
 	}
 	slices.Sort(w.missing)
-	return slices.Compact(w.missing)
+	slices.Sort(w.unset)
+	return slices.Compact(w.missing), slices.Compact(w.unset)
 }
 
-// fileWalk visits every path of a policy.
+// fileWalk visits every path and every variable of a policy.
 type fileWalk struct {
 	dir     string
 	missing []string
+	unset   []string
 }
 
 func (w *fileWalk) app(a failover.App) {
 	for _, p := range slices.Concat(a.Probes, a.StandbyProbes) {
 		w.http(p.HTTP)
 		w.file(p.PasswordFile)
+		w.variable(p.PasswordEnv, false)
 		w.program(p.Exec)
 	}
 	if m := a.Maintenance; m != nil {
@@ -48,6 +59,7 @@ func (w *fileWalk) app(a failover.App) {
 	}
 	if d := a.Database; d != nil {
 		w.file(d.PasswordFile)
+		w.variable(d.PasswordEnv, false)
 		w.program(d.Reprotect)
 		w.file(d.CAFile)
 		if e := d.Exec; e != nil {
@@ -67,6 +79,7 @@ func (w *fileWalk) actions(actions []failover.Action) {
 		}
 		if a.Webhook != nil {
 			w.file(a.Webhook.URLFile)
+			w.variable(a.Webhook.URLEnv, false)
 		}
 		w.program(a.Exec)
 	}
@@ -75,6 +88,7 @@ func (w *fileWalk) actions(actions []failover.Action) {
 func (w *fileWalk) http(h failover.HTTP) {
 	w.file(h.CAFile)
 	w.file(h.HeaderFile)
+	w.variable(h.HeaderEnv, true)
 }
 
 func (w *fileWalk) file(path string) {
@@ -84,6 +98,17 @@ func (w *fileWalk) file(path string) {
 	path = Resolve(w.dir, path)
 	if !isRegular(path) || !readable(path) {
 		w.missing = append(w.missing, path)
+	}
+}
+
+// variable looks a secret's variable up. An empty one is no password and no URL, but it may well be no headers.
+func (w *fileWalk) variable(v failover.Variable, mayBeEmpty bool) {
+	if v == "" {
+		return
+	}
+	value, ok := os.LookupEnv(string(v))
+	if !ok || !mayBeEmpty && strings.Trim(value, "\r\n") == "" {
+		w.unset = append(w.unset, v.String())
 	}
 }
 

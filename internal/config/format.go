@@ -115,7 +115,8 @@ func appNode(a *failover.App) *yaml.Node {
 }
 
 func databaseNode(d *failover.Database) *yaml.Node {
-	b := block().text("kind", d.Kind).text("dsn", d.DSN).text("password_file", d.PasswordFile).text("ca_file", d.CAFile)
+	b := block().text("kind", d.Kind).text("dsn", d.DSN).text("password_file", d.PasswordFile).
+		text("password_env", string(d.PasswordEnv)).text("ca_file", d.CAFile)
 	if e := d.Exec; e != nil {
 		b.texts("role", e.Role).texts("freeze", e.Freeze).texts("unfreeze", e.Unfreeze).texts("catch_up", e.CatchUp).
 			texts("stop_replication", e.StopReplication).texts("resume_replication", e.ResumeReplication).texts("promote", e.Promote)
@@ -130,7 +131,8 @@ func probeNodes(probes []failover.Probe) []*yaml.Node {
 		b.http(p.HTTP)
 		b.text("expect_body", p.ExpectBody).text("server_name", p.ServerName).text("query", strings.TrimSuffix(p.Query, ".")).
 			text("query_type", p.QueryType).texts("expect_answer", p.ExpectAnswer).texts("exec", p.Exec).
-			text("service", p.Service).truth("tls", p.TLS).text("dsn", p.DSN).text("password_file", p.PasswordFile)
+			text("service", p.Service).truth("tls", p.TLS).text("dsn", p.DSN).text("password_file", p.PasswordFile).
+			text("password_env", string(p.PasswordEnv))
 		out = append(out, b.Node)
 	}
 	return out
@@ -144,7 +146,7 @@ func actionNode(a failover.Action) *yaml.Node {
 		b.put("http", request.Node)
 	}
 	if a.Webhook != nil {
-		b.put("webhook", flow().text("url_file", a.Webhook.URLFile).Node)
+		b.put("webhook", flow().text("url_file", a.Webhook.URLFile).text("url_env", string(a.Webhook.URLEnv)).Node)
 	}
 	return b.Node
 }
@@ -248,7 +250,7 @@ func (t tree) duration(key string, d time.Duration) tree {
 
 func (t tree) http(h failover.HTTP) {
 	t.text("method", h.Method).text("url", h.URL).text("host", h.Host).text("ca_file", h.CAFile).
-		text("header_file", h.HeaderFile).text("body", h.Body)
+		text("header_file", h.HeaderFile).text("header_env", string(h.HeaderEnv)).text("body", h.Body)
 	if len(h.ExpectStatus) > 0 {
 		n := &yaml.Node{Kind: yaml.SequenceNode, Style: yaml.FlowStyle}
 		for _, status := range h.ExpectStatus {

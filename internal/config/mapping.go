@@ -97,11 +97,11 @@ func (m *mapping) done() {
 
 // misplaced are keys that people expect, with what to write instead.
 var misplaced = map[string]string{
-	"password":      "secrets stay out of the file: use password_file",
-	"headers":       "headers stay out of the file, they may hold secrets: use header_file",
-	"header":        "headers stay out of the file, they may hold secrets: use header_file",
-	"authorization": "secrets stay out of the file: use header_file",
-	"token":         "secrets stay out of the file: use header_file",
+	"password":      "secrets stay out of the file: use password_file or password_env",
+	"headers":       "headers stay out of the file, they may hold secrets: use header_file or header_env",
+	"header":        "headers stay out of the file, they may hold secrets: use header_file or header_env",
+	"authorization": "secrets stay out of the file: use header_file or header_env",
+	"token":         "secrets stay out of the file: use header_file or header_env",
 }
 
 func (m *mapping) unknown(key string) string {

@@ -38,7 +38,7 @@ func (r *reader) target(v value) (failover.Action, bool) {
 	exec, hasExec := m.get("exec")
 	m.refuse("http", "is for actions and hooks; a notification goes to a webhook: {webhook: {url_file: FILE}}")
 	if hasWebhook {
-		a.Webhook = &failover.Webhook{URLFile: webhook.urlFile()}
+		a.Webhook = webhook.webhook()
 	}
 	if hasExec {
 		a.Exec = exec.argv()
@@ -53,16 +53,15 @@ func (r *reader) target(v value) (failover.Action, bool) {
 	return a, len(r.faults) == before
 }
 
-// urlFile reads where a webhook's URL is. The URL itself is a password and stays out of the file, which is replicated.
-func (v value) urlFile() string {
-	var file string
+// webhook reads where a webhook's URL is. The URL itself is a password and stays out of the file, which is replicated.
+func (v value) webhook() *failover.Webhook {
+	var w failover.Webhook
 	m := v.mapping()
-	m.refuse("url", "a webhook's URL is a secret and stays out of the file: put it into one of its own and name that as url_file")
-	if _, ok := m.fields["url"]; !ok {
-		if f, ok := m.need("url_file", "the file that holds the webhook's URL"); ok {
-			file, _ = f.oneLine()
-		}
+	m.refuse("url", "a webhook's URL is a secret and stays out of the file: put it into one of its own and name that as url_file, or into an environment variable and name that as url_env")
+	m.secret("url", &w.URLFile, &w.URLEnv)
+	if !m.broken && !m.has("url") && !m.has("url_file") && !m.has("url_env") {
+		m.at("url_file").fault("is missing: the file that holds the webhook's URL; or url_env, the environment variable that does")
 	}
 	m.done()
-	return file
+	return &w
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,6 +13,8 @@ import (
 	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
 // Limits of texts. Bodies are replicated with the policy, so they are kept small.
@@ -77,6 +80,31 @@ func (m *mapping) oneLine(key string, into *string) {
 		if s, ok := v.oneLine(); ok {
 			*into = s
 		}
+	}
+}
+
+// variableName is what a shell and a service manager take as a variable's name.
+var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+// secret reads where a secret is: in a file (key_file), or in a variable of each watcher's environment (key_env). No fault
+// repeats what was given as a name, since that may be the secret itself.
+func (m *mapping) secret(key string, file *string, variable *failover.Variable) {
+	m.oneLine(key+"_file", file)
+	v, ok := m.get(key + "_env")
+	if !ok {
+		return
+	}
+	name := v.node.Value
+	isText := v.node.Kind == yaml.ScalarNode && v.node.ShortTag() == "!!str" && len(name) <= maxText
+	switch {
+	case m.has(key + "_file"):
+		v.fault("is given beside %s_file; want one of the two", key)
+	case !isText || !variableName.MatchString(name):
+		v.fault("want the name of an environment variable, of letters, digits and _ and not beginning with a digit; the secret itself stays out of the file")
+	case name == "PATH" || name == "LANG":
+		v.fault("%s is in the environment of every program that is run; want a variable of the secret's own", name)
+	default:
+		*variable = failover.Variable(name)
 	}
 }
 

@@ -213,6 +213,25 @@ func TestSchemaAgreesWithTheReader(t *testing.T) {
 	}
 }
 
+// TestSchemaWantsAFileOrAVariable: an editor is told of both at once, and of what is no variable's name.
+func TestSchemaWantsAFileOrAVariable(t *testing.T) {
+	s := compiled(t)
+	text, err := os.ReadFile("testdata/good/environment.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{
+		"header_env: SHOP_PROBE_HEADERS", "password_env: _pg_password2", "header_env: SHOP_HEADERS", "password_env: SHOP_PG_PASSWORD", "url_env: SLACK_URL",
+	} {
+		kind, _, _ := strings.Cut(key, "_")
+		for what, bad := range map[string]string{"both": key + ", " + kind + "_file: x", "no name": kind + "_env: 9X", "shared": kind + "_env: PATH"} {
+			if validate(t, s, []byte(strings.Replace(string(text), key, bad, 1))) == nil {
+				t.Errorf("the schema takes %s: %s", what, bad)
+			}
+		}
+	}
+}
+
 // fault is a line of a .want file: file, line, path and message.
 var fault = regexp.MustCompile(`^[^:]+:[0-9]+: ([^ ]+): `)
 

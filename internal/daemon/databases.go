@@ -15,7 +15,7 @@ import (
 // openDatabase gives the runner and the observer the drivers of all kinds but exec. They share their sessions.
 func (d *Daemon) openDatabase(o switchover.Opening) (switchover.Database, error) {
 	options := database.Options{
-		DSN: o.Policy.DSN, PasswordFile: resolve(o.Dir, o.Policy.PasswordFile), CAFile: resolve(o.Dir, o.Policy.CAFile), Deadline: o.Deadline,
+		DSN: o.Policy.DSN, PasswordFile: resolve(o.Dir, o.Policy.PasswordFile), PasswordEnv: o.Policy.PasswordEnv, CAFile: resolve(o.Dir, o.Policy.CAFile), Deadline: o.Deadline,
 	}
 	if !o.Fresh {
 		options.Warm = &d.warm
@@ -26,7 +26,8 @@ func (d *Daemon) openDatabase(o switchover.Opening) (switchover.Database, error)
 // pingDatabase asks a server for a probe.
 func (d *Daemon) pingDatabase(ctx context.Context, p failover.Probe) error {
 	dir := d.configured().Dir
-	err := database.Ping(ctx, p.Kind, database.Options{DSN: p.DSN, PasswordFile: resolve(dir, p.PasswordFile), CAFile: resolve(dir, p.CAFile)})
+	o := database.Options{DSN: p.DSN, PasswordFile: resolve(dir, p.PasswordFile), PasswordEnv: p.PasswordEnv, CAFile: resolve(dir, p.CAFile)}
+	err := database.Ping(ctx, p.Kind, o)
 	if errors.Is(err, database.ErrFile) {
 		return fmt.Errorf("%w: %w", probe.ErrNotAsked, err)
 	}

@@ -28,7 +28,19 @@ func TestDatabaseFilesAreThisWatchersOwn(t *testing.T) {
 	if _, err := db.Observe(t.Context()); !errors.Is(err, database.ErrFile) {
 		t.Errorf("a look without its password file: %v", err)
 	}
-	p.PasswordFile = ""
+	p.PasswordFile, p.PasswordEnv = "", "DAEMON_TEST_PASSWORD"
+	if err := d.pingDatabase(t.Context(), p); !errors.Is(err, probe.ErrNotAsked) {
+		t.Errorf("without its variable: %v", err)
+	}
+	inEnvironment, err := d.openDatabase(switchover.Opening{Policy: &failover.Database{Kind: p.Kind, DSN: p.DSN, PasswordEnv: p.PasswordEnv}, Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inEnvironment.Close()
+	if _, err := inEnvironment.Observe(t.Context()); !errors.Is(err, database.ErrFile) {
+		t.Errorf("a look without its variable: %v", err)
+	}
+	p.PasswordEnv = ""
 	if err := d.pingDatabase(t.Context(), p); err == nil || errors.Is(err, probe.ErrNotAsked) {
 		t.Errorf("a server that is not there: %v", err)
 	}

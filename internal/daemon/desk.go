@@ -316,7 +316,7 @@ func (k *desk) forgetBut(known map[appName]bool) {
 	}
 }
 
-// noteMissing looks which files of the policy this watcher lacks.
+// noteMissing looks which files and variables of the policy this watcher lacks.
 func (k *desk) noteMissing(p *failover.Policy) {
 	dir := k.d.configured().Dir
 	var missing []failover.MissingFile
@@ -330,7 +330,7 @@ func (k *desk) noteMissing(p *failover.Policy) {
 	if !reflect.DeepEqual(missing, k.about.Missing) {
 		k.about.Missing = missing
 		for _, m := range missing {
-			k.d.log.Warn().Str("group", m.Group).Str("file", m.File).Msg("a file that the policy names is missing on this watcher")
+			k.d.log.Warn().Str("group", m.Group).Str("file", m.File).Msg("a file or variable that the policy names is missing on this watcher")
 		}
 	}
 }

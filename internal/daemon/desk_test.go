@@ -118,7 +118,7 @@ func TestMissingFilesAreNamedByGroup(t *testing.T) {
 	action := func(program string) failover.Action { return failover.Action{Exec: []string{program}} }
 	p := &failover.Policy{Groups: []failover.Group{
 		{Name: "a", Apps: []failover.App{{Name: "x", Maintenance: &failover.Maintenance{On: action("on"), Off: action("off")}}}},
-		{Name: "b", Notify: []failover.Action{action("page")}},
+		{Name: "b", Notify: []failover.Action{action("page"), {Webhook: &failover.Webhook{URLEnv: "DESK_TEST_URL"}}}},
 	}}
 	program := func(name string) {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\n"), 0o700); err != nil {
@@ -127,12 +127,16 @@ func TestMissingFilesAreNamedByGroup(t *testing.T) {
 	}
 	program("on")
 	k.noteMissing(p)
-	want := []failover.MissingFile{{Group: "a", File: filepath.Join(dir, "off")}, {Group: "b", File: filepath.Join(dir, "page")}}
+	want := []failover.MissingFile{{Group: "a", File: filepath.Join(dir, "off")}, {Group: "b", File: filepath.Join(dir, "page")}, {Group: "b", File: "environment variable DESK_TEST_URL"}}
 	if _, about := k.collect(); !reflect.DeepEqual(about.Missing, want) {
 		t.Errorf("missing %+v, want %+v", about.Missing, want)
 	}
+	if f := k.d.stage.files(&failover.State{Policy: p}, &p.Groups[1]); f.OK || !strings.HasSuffix(f.Detail, "/page, environment variable DESK_TEST_URL") {
+		t.Errorf("rehearsed: %+v", f)
+	}
 	program("off")
 	program("page")
+	t.Setenv("DESK_TEST_URL", "http://127.0.0.1:1/hunter2")
 	k.noteMissing(p)
 	if _, about := k.collect(); len(about.Missing) != 0 {
 		t.Errorf("still missing: %+v", about.Missing)

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"os"
 	"sync"
 	"testing"
 	"time"
@@ -64,6 +65,13 @@ func TestProbeProgramTellsWhetherItRan(t *testing.T) {
 		if err == nil || errors.Is(err, probe.ErrNotRun) != tc.notRun {
 			t.Errorf("%v: %v", tc.argv, err)
 		}
+	}
+	t.Setenv("SHOP_PASSWORD", "hunter2")
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	output, _, err := d.probeProgram(ctx, []string{"/usr/bin/env"}, []string{"WATCHOVER_APP=main"})
+	if want := "PATH=" + os.Getenv("PATH") + "\nLANG=" + os.Getenv("LANG") + "\nWATCHOVER_APP=main\n"; err != nil || string(output) != want {
+		t.Errorf("the environment of a probe is %q, %v; want %q", output, err, want)
 	}
 	d.probing.Close()
 	if _, _, err := d.probeProgram(t.Context(), []string{"/bin/true"}, nil); !errors.Is(err, probe.ErrNotRun) {

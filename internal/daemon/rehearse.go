@@ -143,13 +143,13 @@ func stillSo(before, now *failover.State, group string) bool {
 	return before.Phase(group) == failover.PhaseSteady && now.Phase(group) == failover.PhaseSteady && a != nil && b != nil && a.Writer == b.Writer && a.Epoch == b.Epoch
 }
 
-// files looks for every file and program that the group names. What is missing is a blocker of its own, missing_file.
+// files looks for every file, program and variable that the group names. What is missing is a blocker of its own, missing_file.
 func (s *stage) files(state *failover.State, p *failover.Group) failover.Finding {
 	missing := config.Missing(failover.Policy{Zone: failover.Zone{Name: state.Policy.Zone.Name}, Groups: []failover.Group{*p}}, s.d.configured().Dir)
 	if len(missing) > 0 {
 		return failover.Finding{Check: "files", Detail: "missing or not to be used: " + strings.Join(missing, ", ")}
 	}
-	return failover.Finding{Check: "files", OK: true, Detail: "every file and program is there"}
+	return failover.Finding{Check: "files", OK: true, Detail: "every file, program and variable is there"}
 }
 
 // dns asks this watcher's own name server over the wire.

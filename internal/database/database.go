@@ -44,15 +44,18 @@ type Driver interface {
 
 // Options say how a server is reached.
 type Options struct {
-	DSN          string    // in the kind's own form, without a password
-	PasswordFile string    // absolute; empty: no password
-	CAFile       string    // absolute; authorities for the server's certificate, in PEM form; empty: those of the system
-	Deadline     time.Time // of the attempt: the server is told to end the session then; zero: a mere look
-	Warm         *Warm     // where sessions are kept between attempts and looks; nil: they are ended
+	DSN          string            // in the kind's own form, without a password
+	PasswordFile string            // absolute; empty: no password, unless PasswordEnv holds it
+	PasswordEnv  failover.Variable // instead of PasswordFile
+	CAFile       string            // absolute; authorities for the server's certificate, in PEM form; empty: those of the system
+	Deadline     time.Time         // of the attempt: the server is told to end the session then; zero: a mere look
+	Warm         *Warm             // where sessions are kept between attempts and looks; nil: they are ended
 }
 
 // server names the server and whom we are there, for sessions that are kept.
-func (o Options) server() string { return o.DSN + "\n" + o.PasswordFile + "\n" + o.CAFile }
+func (o Options) server() string {
+	return o.DSN + "\n" + o.PasswordFile + "\n" + string(o.PasswordEnv) + "\n" + o.CAFile
+}
 
 // joinSorted words a list in an order that does not depend on chance.
 func joinSorted(words []string) string {
@@ -110,7 +113,7 @@ func find(name string) (kind, error) {
 }
 
 var (
-	// ErrFile is wrapped by errors about this watcher's own files: nothing was asked of the server.
+	// ErrFile is wrapped by errors about this watcher's own files and variables: nothing was asked of the server.
 	ErrFile = errors.New("a file of this watcher's")
 	// errNotBegun refuses hands that have no token, errTooLate those whose time is over.
 	errNotBegun = errors.New("not begun: nothing acts without an attempt's token")

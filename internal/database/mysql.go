@@ -51,7 +51,7 @@ func parseMySQL(dsn string) (*my.Config, error) {
 	case err != nil:
 		return nil, errors.New("cannot read the dsn; " + mysqlForm)
 	case config.Passwd != "":
-		return nil, errors.New("the dsn holds a password; name a password_file instead")
+		return nil, errors.New("the dsn holds a password; name a password_file or a password_env instead")
 	case config.User == "":
 		return nil, errors.New("the dsn names no user; " + mysqlForm)
 	case len(config.Params) > 0 || config.AllowAllFiles || config.MultiStatements:
@@ -116,7 +116,7 @@ func (m *mysql) warm(ctx context.Context) bool {
 
 func (m *mysql) connect(ctx context.Context) error {
 	config := m.config.Clone()
-	secret, err := password(m.o.PasswordFile)
+	secret, err := password(m.o.PasswordFile, m.o.PasswordEnv)
 	if err != nil {
 		return err
 	}

@@ -110,7 +110,7 @@ func (m *mysql) nothingErrant(ctx context.Context, to failover.Database) error {
 	if err != nil {
 		return err
 	}
-	primary := &mysql{o: Options{DSN: to.DSN, PasswordFile: to.PasswordFile, CAFile: to.CAFile}, config: config}
+	primary := &mysql{o: Options{DSN: to.DSN, PasswordFile: to.PasswordFile, PasswordEnv: to.PasswordEnv, CAFile: to.CAFile}, config: config}
 	defer primary.Close()
 	history, err := primary.History(ctx)
 	if err != nil {
@@ -141,7 +141,7 @@ func (m *mysql) followStatements(ctx context.Context, to failover.Database) ([]s
 	if _, errPort := strconv.ParseUint(port, 10, 16); err != nil || errPort != nil {
 		return nil, errors.New("the new primary's dsn names no host and port that a replica could reach")
 	}
-	secret, err := password(to.PasswordFile)
+	secret, err := password(to.PasswordFile, to.PasswordEnv)
 	if err != nil {
 		return nil, err
 	}

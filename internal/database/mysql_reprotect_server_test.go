@@ -47,7 +47,7 @@ func TestMySQLReprotect(t *testing.T) {
 		t.Fatalf("lost %q, %v", lost, err)
 	}
 	done(t, "follow", func() (string, error) {
-		return old.Follow(ctx, failover.Database{DSN: standby.DSN(), PasswordFile: standby.PasswordFile(t)})
+		return old.Follow(ctx, failover.Database{DSN: standby.DSN(), PasswordEnv: inVariable(t, standby.PasswordFile(t))})
 	})
 	if seen := observe(t, old); seen.Role != failover.RoleReplica || !seen.Streaming || seen.ID != "server 2" || !seen.Frozen {
 		t.Errorf("got %+v", seen)

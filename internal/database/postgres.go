@@ -44,7 +44,7 @@ func parsePostgres(dsn string) (*pgx.ConnConfig, error) {
 	case config.ValidateConnect != nil:
 		return nil, errors.New("target_session_attrs has no use here: each server is asked what it is")
 	case unread.MatchString(dsn):
-		return nil, errors.New("the dsn's passfile or service is not read; use password_file, and name host and user in the dsn")
+		return nil, errors.New("the dsn's passfile or service is not read; use password_file or password_env, and name host and user in the dsn")
 	}
 	// What the dsn leaves out comes from the watcher's environment; whom to ask and as whom must not.
 	switch {
@@ -94,7 +94,7 @@ func (p *postgres) connect(ctx context.Context) (*pgx.Conn, error) {
 		return p.conn, nil
 	}
 	config := p.config.Copy()
-	secret, err := password(p.o.PasswordFile)
+	secret, err := password(p.o.PasswordFile, p.o.PasswordEnv)
 	if err != nil {
 		return nil, err
 	}
@@ -122,7 +122,7 @@ func (p *postgres) connect(ctx context.Context) (*pgx.Conn, error) {
 const maxMessage = 1 << 20
 
 // server names the server and whom we are there, for sessions that are kept.
-func (p *postgres) server() string { return p.o.DSN + "\n" + p.o.PasswordFile + "\n" + p.o.CAFile }
+func (p *postgres) server() string { return p.o.server() }
 
 // warm is a session that another attempt or look has left, if it answers.
 func (p *postgres) warm(ctx context.Context) *pgx.Conn {

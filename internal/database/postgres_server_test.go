@@ -4,6 +4,7 @@ package database
 
 import (
 	"context"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -24,6 +25,21 @@ func hands(t *testing.T, p *dbtest.Postgres) Driver {
 	t.Cleanup(d.Close)
 	d.Begin(7)
 	return d
+}
+
+// inVariable puts the password of a file into a variable of this process's environment.
+func inVariable(t *testing.T, file string) failover.Variable {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := "DATABASE_" + t.Name() // of its own: these tests run beside one another, so t.Setenv refuses
+	if err := os.Setenv(name, string(text)); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.Unsetenv(name) })
+	return failover.Variable(name)
 }
 
 func see(t *testing.T, p *dbtest.Postgres) failover.Observation {

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
 func TestParseLSN(t *testing.T) {
@@ -69,20 +71,58 @@ func TestPasswordFile(t *testing.T) {
 		return path
 	}
 	for text, want := range map[string]string{"secret": "secret", "secret\n": "secret", "secret\r\n": "secret", " two words \n": " two words ", "line\nline\n": "line\nline"} {
-		if got, err := password(write("good", text)); got != want || err != nil {
+		if got, err := password(write("good", text), ""); got != want || err != nil {
 			t.Errorf("%q: %q, %v", text, got, err)
 		}
 	}
-	if got, err := password(""); got != "" || err != nil {
+	if got, err := password("", ""); got != "" || err != nil {
 		t.Errorf("none: %q, %v", got, err)
 	}
 	for name, path := range map[string]string{"missing": filepath.Join(dir, "none"), "empty": write("empty", "\n"), "directory": dir, "large": write("large", strings.Repeat("x", maxSecret+1))} {
-		if _, err := password(path); !errors.Is(err, ErrFile) || strings.Contains(err.Error(), "xxx") {
+		if _, err := password(path, ""); !errors.Is(err, ErrFile) || strings.Contains(err.Error(), "xxx") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if _, err := authorities(write("ca", "no certificate")); !errors.Is(err, ErrFile) {
 		t.Errorf("authorities: %v", err)
+	}
+}
+
+// A variable holds what a file would, and what is wrong with it is this watcher's fault, too.
+func TestPasswordVariable(t *testing.T) {
+	const name = "DATABASE_TEST_PASSWORD"
+	if _, err := password("", name); !errors.Is(err, ErrFile) || err.Error() != "cannot read environment variable "+name+": it is not set" {
+		t.Errorf("not set: %v", err)
+	}
+	for text, want := range map[string]string{"secret": "secret", "secret\n": "secret", " two words ": " two words "} {
+		t.Setenv(name, text)
+		if got, err := password("", name); got != want || err != nil {
+			t.Errorf("%q: %q, %v", text, got, err)
+		}
+	}
+	for text, want := range map[string]string{"": "it is empty", "\n": "it is empty", strings.Repeat("x", maxSecret+1): "larger than"} {
+		t.Setenv(name, text)
+		if _, err := password("", name); !errors.Is(err, ErrFile) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "xxx") {
+			t.Errorf("%d bytes: %v", len(text), err)
+		}
+	}
+	a, b := Options{DSN: "x", PasswordEnv: "A"}, Options{DSN: "x", PasswordEnv: "B"}
+	if a.server() == b.server() || a.server() == (Options{DSN: "x", PasswordFile: "A"}).server() {
+		t.Error("kept sessions of one login are taken for another's")
+	}
+}
+
+// Who makes a database a replica logs in at the new primary by its variable, too, before anything is changed.
+func TestFollowReadsTheVariable(t *testing.T) {
+	const name = "DATABASE_TEST_PASSWORD"
+	to := failover.Database{DSN: "watchover@tcp(127.0.0.1:1)/", PasswordEnv: name}
+	m := &mysql{dialect: &dialect{}}
+	_, errStatements := m.followStatements(t.Context(), to)
+	_, errRedis := (&redis{}).Follow(t.Context(), failover.Database{DSN: "redis://watchover@127.0.0.1:1", PasswordEnv: name})
+	for what, err := range map[string]error{"mysql": m.nothingErrant(t.Context(), to), "its statements": errStatements, "redis": errRedis} {
+		if !errors.Is(err, ErrFile) || !strings.Contains(err.Error(), "environment variable "+name+": it is not set") {
+			t.Errorf("%s: %v", what, err)
+		}
 	}
 }
 

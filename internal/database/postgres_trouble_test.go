@@ -120,6 +120,9 @@ func TestPostgresPing(t *testing.T) {
 	if err := Ping(t.Context(), "postgres", bad); !errors.Is(err, ErrFile) {
 		t.Errorf("no password file: %v", err)
 	}
+	if err := Ping(t.Context(), "postgres", Options{DSN: o.DSN, PasswordEnv: inVariable(t, o.PasswordFile)}); err != nil {
+		t.Errorf("alive, the password in a variable: %v", err)
+	}
 	main.Stop(t)
 	if err := Ping(t.Context(), "postgres", o); err == nil || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("stopped: %v", err)

@@ -57,7 +57,7 @@ func parseRedis(dsn string) (redisTarget, error) {
 	_, secret := u.User.Password()
 	switch {
 	case secret:
-		return redisTarget{}, errors.New("the dsn holds a password; name a password_file instead")
+		return redisTarget{}, errors.New("the dsn holds a password; name a password_file or a password_env instead")
 	case u.Scheme != "redis" && u.Scheme != "rediss", u.Hostname() == "":
 		return redisTarget{}, errors.New("cannot read the dsn; " + redisForm)
 	case u.Path != "" && u.Path != "/" && u.Path != "/0" || u.RawQuery != "" || u.Fragment != "":
@@ -153,7 +153,7 @@ func (r *redis) begin(ctx context.Context) error {
 
 // dial connects and logs in.
 func (r *redis) dial(ctx context.Context) (*redisConn, error) {
-	secret, err := password(r.o.PasswordFile)
+	secret, err := password(r.o.PasswordFile, r.o.PasswordEnv)
 	if err != nil {
 		return nil, err
 	}

@@ -61,7 +61,7 @@ func (r *redis) Follow(ctx context.Context, other failover.Database) (string, er
 	if err != nil {
 		return "", errors.New("the new primary's dsn names no host and port")
 	}
-	primary := &redis{o: Options{DSN: other.DSN, PasswordFile: other.PasswordFile, CAFile: other.CAFile}, to: to}
+	primary := &redis{o: Options{DSN: other.DSN, PasswordFile: other.PasswordFile, PasswordEnv: other.PasswordEnv, CAFile: other.CAFile}, to: to}
 	defer primary.Close()
 	if _, err := primary.History(ctx); err != nil {
 		return "", fmt.Errorf("cannot ask the new primary: %w", err)

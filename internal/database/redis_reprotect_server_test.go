@@ -29,7 +29,7 @@ func TestRedisReprotect(t *testing.T) {
 		t.Fatalf("lost %q, %v", lost, err)
 	}
 	done(t, "follow", func() (string, error) {
-		return old.Follow(ctx, failover.Database{DSN: standby.DSN(), PasswordFile: standby.PasswordFile(t)})
+		return old.Follow(ctx, failover.Database{DSN: standby.DSN(), PasswordEnv: inVariable(t, standby.PasswordFile(t))})
 	})
 	dbtest.Until(t, "it is a replica in step", func() bool {
 		seen, err := old.Observe(ctx)

@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -30,10 +31,10 @@ func newCourier(n *Notifier, j Journal, p place, a failover.Action) *courier {
 	return &courier{n: n, journal: j, place: p, action: a, log: n.o.Log.With().Str("group", p.group).Str("target", label(a)).Logger()}
 }
 
-// label names a target for people: by the file or program that the policy names, never by what is in the file.
+// label names a target for people: by the file, variable or program that the policy names, never by what is in it.
 func label(a failover.Action) string {
 	if a.Webhook != nil {
-		return "webhook " + a.Webhook.URLFile
+		return "webhook " + cmp.Or(a.Webhook.URLFile, string(a.Webhook.URLEnv))
 	}
 	if len(a.Exec) > 0 {
 		return "exec " + a.Exec[0]

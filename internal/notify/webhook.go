@@ -26,13 +26,13 @@ const (
 
 // post sends the event to a webhook; any 2xx is told. No error of this function names the URL or a part of it.
 func (n *Notifier) post(ctx context.Context, w *failover.Webhook, m *message) error {
-	target, err := n.readURL(w.URLFile)
+	target, err := n.readURL(w)
 	if err != nil {
 		return err
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(m.body))
 	if err != nil {
-		return fmt.Errorf("cannot use the URL in %s: it is not one", w.URLFile) // the error quotes it
+		return fmt.Errorf("cannot use the URL in %s: it is not one", source(w)) // the error quotes it
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "watchover")
@@ -53,19 +53,34 @@ func (n *Notifier) post(ctx context.Context, w *failover.Webhook, m *message) er
 	defer transport.CloseIdleConnections()
 	resp, err := (&http.Client{Transport: transport, CheckRedirect: sameHost}).Do(req)
 	if err != nil {
-		return fmt.Errorf("cannot reach the webhook in %s: %s", w.URLFile, reason(err))
+		return fmt.Errorf("cannot reach the webhook in %s: %s", source(w), reason(err))
 	}
 	defer resp.Body.Close()
 	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, maxAnswer))
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return fmt.Errorf("the webhook in %s answered %d", w.URLFile, resp.StatusCode)
+		return fmt.Errorf("the webhook in %s answered %d", source(w), resp.StatusCode)
 	}
 	return nil
 }
 
-// readURL reads the secret: the first line of the file that is not empty.
-func (n *Notifier) readURL(file string) (string, error) {
-	f, err := os.Open(n.resolve(file))
+// source names where the URL is, for errors.
+func source(w *failover.Webhook) string {
+	if w.URLEnv != "" {
+		return w.URLEnv.String()
+	}
+	return w.URLFile
+}
+
+// readURL reads the secret: the only line of the file, or of the variable, that is not empty.
+func (n *Notifier) readURL(w *failover.Webhook) (string, error) {
+	if w.URLEnv != "" {
+		text, err := w.URLEnv.Read(os.LookupEnv, maxURLFile)
+		if err != nil {
+			return "", err
+		}
+		return parseURL(text, source(w))
+	}
+	f, err := os.Open(n.resolve(w.URLFile))
 	if err != nil {
 		return "", fmt.Errorf("cannot read the webhook's URL: %w", err)
 	}
@@ -75,12 +90,16 @@ func (n *Notifier) readURL(file string) (string, error) {
 	case err != nil:
 		return "", fmt.Errorf("cannot read the webhook's URL: %w", err)
 	case len(text) > maxURLFile:
-		return "", fmt.Errorf("cannot use %s: it is larger than %d bytes", file, maxURLFile)
+		return "", fmt.Errorf("cannot use %s: it is larger than %d bytes", w.URLFile, maxURLFile)
 	}
+	return parseURL(text, source(w))
+}
+
+func parseURL(text []byte, from string) (string, error) {
 	line, rest, _ := strings.Cut(strings.TrimSpace(string(text)), "\n")
 	u, err := url.Parse(strings.TrimSpace(line))
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" || strings.TrimSpace(rest) != "" {
-		return "", fmt.Errorf("cannot use %s: want one line with a URL that begins with http:// or https://", file)
+		return "", fmt.Errorf("cannot use %s: want one line with a URL that begins with http:// or https://", from)
 	}
 	return u.String(), nil
 }

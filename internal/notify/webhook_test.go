@@ -40,13 +40,18 @@ func poster(t *testing.T, url string) *Notifier {
 
 func post(t *testing.T, n *Notifier, patience time.Duration) error {
 	t.Helper()
+	return postTo(t, n, &failover.Webhook{URLFile: "hook.url"}, patience)
+}
+
+func postTo(t *testing.T, n *Notifier, w *failover.Webhook, patience time.Duration) error {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	m, err := newMessage(notice(), "w1", "shop", 3, time.Unix(1767268800, 0))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return n.post(ctx, &failover.Webhook{URLFile: "hook.url"}, m)
+	return n.post(ctx, w, m)
 }
 
 func TestWhatAWebhookGets(t *testing.T) {
@@ -132,6 +137,43 @@ func TestErrorsKeepTheSecret(t *testing.T) {
 	}
 	if err := post(t, New(Options{Dir: t.TempDir()}), time.Second); err == nil || !strings.Contains(err.Error(), "hook.url") {
 		t.Errorf("no file: %v", err)
+	}
+}
+
+// A URL in a variable is that of a file. Errors and the log name the variable, and nothing of what is in it.
+func TestURLInAVariable(t *testing.T) {
+	const name = "NOTIFY_TEST_URL"
+	posted, status := "", http.StatusOK
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		posted = r.URL.Path
+		w.WriteHeader(status)
+	}))
+	n, w := New(Options{Watcher: "w1", Dir: t.TempDir(), Log: zerolog.Nop()}), &failover.Webhook{URLEnv: name}
+	fails := func(what, want string) {
+		t.Helper()
+		err := postTo(t, n, w, time.Second)
+		if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "environment variable "+name) || strings.Contains(err.Error(), secret) {
+			t.Errorf("%s: %v, want %q", what, err, want)
+		}
+	}
+	fails("not set", "it is not set")
+	for text, want := range map[string]string{
+		"": "want one line with a URL", "http://127.0.0.1:1/" + secret + "\nx": "want one line with a URL", "hooks.example.com/" + secret: "want one line with a URL",
+		"http://127.0.0.1:1/" + secret + strings.Repeat("x", maxURLFile): "larger than",
+	} {
+		t.Setenv(name, text)
+		fails("bad", want)
+	}
+	t.Setenv(name, server.URL+"/"+secret+"\n")
+	if err := postTo(t, n, w, 10*time.Second); err != nil || posted != "/"+secret {
+		t.Errorf("posted to %q: %v", posted, err)
+	}
+	status = http.StatusForbidden
+	fails("refused", "answered 403")
+	server.Close()
+	fails("closed", "connection refused")
+	if got := label(failover.Action{Webhook: w}); got != "webhook "+name {
+		t.Errorf("in the log it is %q", got)
 	}
 }
 

@@ -8,8 +8,8 @@ import (
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
-// ErrNotAsked is wrapped by a PingFunc's error if the fault is this watcher's: a file is missing here, so that the server was
-// not asked.
+// ErrNotAsked is wrapped by a PingFunc's error if the fault is this watcher's: a file or a variable is missing here, so that
+// the server was not asked.
 var ErrNotAsked = errors.New("the server was not asked")
 
 // PingFunc asks a database server (kinds postgres, mysql, redis) for an answer, on a connection of its own. Nil: it lives,

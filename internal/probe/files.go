@@ -134,10 +134,10 @@ func loadPool(file *watchedFile) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// MissingFile is a file that a probe needs and that this watcher cannot read.
+// MissingFile is a file, or a variable, that a probe needs and that this watcher cannot read.
 type MissingFile struct {
 	Group, App, Probe string
-	Path              string // absolute
+	Path              string // absolute, or what failover.Variable.String says
 	Err               error
 }
 
@@ -170,6 +170,14 @@ func missingFiles(dir string, spec failover.Probe) []MissingFile {
 		path = resolve(dir, path)
 		if _, err := readFile(path); err != nil {
 			missing = append(missing, MissingFile{Path: path, Err: err})
+		}
+	}
+	for _, v := range []failover.Variable{spec.HeaderEnv, spec.PasswordEnv} {
+		if v == "" {
+			continue
+		}
+		if _, err := v.Read(os.LookupEnv, maxFile); err != nil {
+			missing = append(missing, MissingFile{Path: v.String(), Err: err})
 		}
 	}
 	if len(spec.Exec) > 0 && filepath.IsAbs(spec.Exec[0]) {

@@ -13,6 +13,7 @@ import (
 	"net/http/httptrace"
 	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -46,8 +47,9 @@ type httpCheck struct {
 	expectBody []byte
 	caFile     *watchedFile
 	headerFile *watchedFile
-	maxAge     time.Duration // of the kept connection
-	buffer     []byte        // for the answer's body
+	headerEnv  failover.Variable // instead of headerFile
+	maxAge     time.Duration     // of the kept connection
+	buffer     []byte            // for the answer's body
 }
 
 func newHTTPCheck(spec failover.Probe, around surroundings) (checker, error) {
@@ -62,6 +64,7 @@ func newHTTPCheck(spec failover.Probe, around surroundings) (checker, error) {
 		expectBody: []byte(spec.ExpectBody),
 		caFile:     newWatchedFile(around.dir, spec.CAFile),
 		headerFile: newWatchedFile(around.dir, spec.HeaderFile),
+		headerEnv:  spec.HeaderEnv,
 		maxAge:     connectionIntervals * around.interval,
 		buffer:     make([]byte, 0, 512),
 	}
@@ -87,7 +90,7 @@ func newRequest(spec failover.HTTP) (*http.Request, error) {
 		return nil, fmt.Errorf("cannot use url %q: write it as http://host/path or https://host/path", spec.URL)
 	}
 	if target.User != nil {
-		return nil, errors.New("cannot use a url with a user in it: put an Authorization line into header_file")
+		return nil, errors.New("cannot use a url with a user in it: put an Authorization line into header_file or header_env")
 	}
 	if !httpguts.ValidHostHeader(spec.Host) {
 		return nil, fmt.Errorf("cannot use host %q: it is not a host name", spec.Host)
@@ -214,8 +217,13 @@ func (c *httpCheck) readBody(body io.Reader) (whole bool, err error) {
 	return false, nil
 }
 
-// refresh takes in changed files.
+// refresh takes in changed files, and the headers as they are in the environment.
 func (c *httpCheck) refresh() error {
+	if c.headerEnv != "" {
+		if err := c.readVariable(); err != nil {
+			return errUnable{err}
+		}
+	}
 	if c.headerFile != nil {
 		data, err := c.headerFile.changed()
 		if err != nil {
@@ -240,6 +248,18 @@ func (c *httpCheck) refresh() error {
 	next := c.transport.Clone()
 	next.TLSClientConfig = withRoots(c.transport.TLSClientConfig, pool)
 	c.transport = next
+	return nil
+}
+
+// readVariable takes the headers from the environment.
+func (c *httpCheck) readVariable() error {
+	data, err := c.headerEnv.Read(os.LookupEnv, maxFile)
+	if err != nil {
+		return err
+	}
+	if err := c.setHeaders(data); err != nil {
+		return fmt.Errorf("cannot use %s: %w", c.headerEnv, err)
+	}
 	return nil
 }
 

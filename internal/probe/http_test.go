@@ -205,6 +205,41 @@ func TestHTTPHeaderFile(t *testing.T) {
 	expect(success, "")
 }
 
+// Headers in a variable are those of a file: the same rules, and what is wrong with them is this watcher's fault. No reason
+// tells what is in them.
+func TestHTTPHeaderVariable(t *testing.T) {
+	server, _ := counting(t, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = fmt.Fprint(w, r.Header.Get("Authorization"), r.Header.Get("X-Two"), r.UserAgent())
+	})
+	const name = "PROBE_TEST_HEADERS"
+	spec := httpProbe(server.URL)
+	spec.HeaderEnv, spec.ExpectBody = name, "Bearer hunter2two"
+	check, _ := build(t, spec)
+	expect := func(want outcome, text string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), testTimeout)
+		defer cancel()
+		_, err := check.check(ctx)
+		if judge(err) != want || !strings.Contains(fmt.Sprint(err), text) || want == unable && strings.Contains(err.Error(), "hunter2") {
+			t.Errorf("outcome %d: %v; want %d, %s", judge(err), err, want, text)
+		}
+	}
+	expect(unable, "cannot read environment variable PROBE_TEST_HEADERS: it is not set")
+	t.Setenv(name, "")
+	expect(failure, "body without")
+	t.Setenv(name, "# credentials\n\nAuthorization: Bearer hunter2\r\nX-Two: two")
+	expect(success, "")
+	expect(success, "")
+	t.Setenv(name, "X-Two: two\nAuthorization Bearer hunter2\n")
+	expect(unable, `cannot use environment variable PROBE_TEST_HEADERS: line 2 is not of the form "Name: value"`)
+	t.Setenv(name, "Host: hunter2")
+	expect(unable, "line 1 sets Host")
+	if err := os.Unsetenv(name); err != nil {
+		t.Fatal(err)
+	}
+	expect(unable, "it is not set")
+}
+
 func TestHTTPRefusedSpecs(t *testing.T) {
 	for url, want := range map[string]string{
 		"":                        "write it as http://host/path",

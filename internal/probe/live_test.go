@@ -178,6 +178,28 @@ func TestMissingFiles(t *testing.T) {
 	}
 }
 
+// A variable that is not set here is named like a missing file, and the app is unknown and not down.
+func TestMissingVariables(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	p, changes, _ := live(t, prometheus.NewRegistry(), t.TempDir())
+	spec := httpProbe(server.URL)
+	spec.HeaderEnv = "PROBE_TEST_MISSING"
+	err := p.SetTargets([]Target{{Group: "shop", App: "main", Probes: []failover.Probe{spec}, Probing: rhythm}})
+	var missing *MissingFilesError
+	if !errors.As(err, &missing) || len(missing.Files) != 1 || missing.Files[0].Path != "environment variable PROBE_TEST_MISSING" {
+		t.Fatalf("error %v", err)
+	}
+	if v := await(t, changes, failover.VerdictUnknown); v.Group != "shop" {
+		t.Errorf("%+v", v)
+	}
+	t.Setenv("PROBE_TEST_MISSING", "X-Key: 1")
+	await(t, changes, failover.VerdictUp)
+	if files := p.MissingFiles(); len(files) != 0 {
+		t.Errorf("still missing: %+v", files)
+	}
+}
+
 func TestCertificatesAreTold(t *testing.T) {
 	server := httptest.NewTLSServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	defer server.Close()

@@ -88,8 +88,16 @@ func (o *outside) transport(h *failover.HTTP) (*http.Transport, error) {
 	return t, nil
 }
 
-// headers adds the "Name: value" lines of header_file, the only place for credentials. Their values are in no error.
+// headers adds the "Name: value" lines of header_file or header_env, the only places for credentials. Their values are in
+// no error.
 func (o *outside) headers(req *http.Request, h *failover.HTTP) error {
+	if h.HeaderEnv != "" {
+		text, err := h.HeaderEnv.Read(os.LookupEnv, maxHeaderFile)
+		if err != nil {
+			return err
+		}
+		return addHeaders(req, text, h.HeaderEnv.String())
+	}
 	if h.HeaderFile == "" {
 		return nil
 	}
@@ -97,6 +105,10 @@ func (o *outside) headers(req *http.Request, h *failover.HTTP) error {
 	if err != nil {
 		return err
 	}
+	return addHeaders(req, text, h.HeaderFile)
+}
+
+func addHeaders(req *http.Request, text []byte, from string) error {
 	lines := bufio.NewScanner(bytes.NewReader(text))
 	lines.Buffer(nil, maxHeaderFile)
 	for n := 1; lines.Scan(); n++ {
@@ -106,7 +118,7 @@ func (o *outside) headers(req *http.Request, h *failover.HTTP) error {
 		}
 		name, value, ok := strings.Cut(line, ":")
 		if !ok || !isToken(strings.TrimSpace(name)) {
-			return fmt.Errorf("cannot use %s: line %d is not \"Name: value\"", h.HeaderFile, n)
+			return fmt.Errorf("cannot use %s: line %d is not \"Name: value\"", from, n)
 		}
 		req.Header.Set(strings.TrimSpace(name), strings.TrimSpace(value))
 	}

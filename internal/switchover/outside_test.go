@@ -86,6 +86,37 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
+// Headers in a variable are those of a file, and what is wrong with them tells no secret. Programs never see the variable.
+func TestHeaderVariable(t *testing.T) {
+	const name = "SWITCHOVER_TEST_HEADERS"
+	var got http.Header
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.Header }))
+	defer server.Close()
+	o := newOutside(Options{Watcher: "w1", Dir: t.TempDir()})
+	do := func() error {
+		_, err := o.do(t.Context(), failover.Action{HTTP: &failover.HTTP{URL: server.URL, HeaderEnv: name}}, full)
+		return err
+	}
+	if err := do(); err == nil || err.Error() != "cannot read environment variable "+name+": it is not set" || got != nil {
+		t.Errorf("not set: %v, sent %v", err, got)
+	}
+	for what, text := range map[string]string{"no colon": "A: b\nAuthorization Bearer s3cret", "too large": "A: s3cret" + strings.Repeat("x", maxHeaderFile)} {
+		t.Setenv(name, text)
+		if err := do(); err == nil || !strings.Contains(err.Error(), "cannot use environment variable "+name+": ") || strings.Contains(err.Error(), "s3cret") || got != nil {
+			t.Errorf("%s: %v, sent %v", what, err, got)
+		}
+	}
+	t.Setenv(name, "# comment\n\nAuthorization: Bearer s3cret\r\nX-Two: two")
+	if err := do(); err != nil {
+		t.Fatal(err)
+	}
+	want(t, "Authorization", got.Get("Authorization"), "Bearer s3cret")
+	want(t, "X-Two", got.Get("X-Two"), "two")
+	if env := strings.Join(o.environment(full), "\n"); strings.Contains(env, "s3cret") || strings.Contains(env, name) {
+		t.Errorf("programs are given %s", env)
+	}
+}
+
 func TestHeaderFileFaultsTellNoSecret(t *testing.T) {
 	dir := t.TempDir()
 	for name, text := range map[string]string{

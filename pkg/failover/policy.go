@@ -64,17 +64,19 @@ type Probe struct {
 	TLS          bool     `json:"tls,omitempty"`           // grpc: over TLS
 	DSN          string   `json:"dsn,omitempty"`           // postgres, mysql, redis: as of a database; with ca_file
 	PasswordFile string   `json:"password_file,omitempty"`
+	PasswordEnv  Variable `json:"password_env,omitempty"` // instead of PasswordFile
 }
 
 // HTTP is an http request of a probe or an action.
 type HTTP struct {
-	Method       string `json:"method,omitempty"`
-	URL          string `json:"url,omitempty"`
-	Host         string `json:"host,omitempty"` // Host header and TLS name
-	CAFile       string `json:"ca_file,omitempty"`
-	HeaderFile   string `json:"header_file,omitempty"` // "Name: value" lines; the only place for credentials
-	Body         string `json:"body,omitempty"`
-	ExpectStatus []int  `json:"expect_status,omitempty"` // empty: any 2xx
+	Method       string   `json:"method,omitempty"`
+	URL          string   `json:"url,omitempty"`
+	Host         string   `json:"host,omitempty"` // Host header and TLS name
+	CAFile       string   `json:"ca_file,omitempty"`
+	HeaderFile   string   `json:"header_file,omitempty"` // "Name: value" lines; the only place for credentials
+	HeaderEnv    Variable `json:"header_env,omitempty"`  // holds such lines, instead of HeaderFile
+	Body         string   `json:"body,omitempty"`
+	ExpectStatus []int    `json:"expect_status,omitempty"` // empty: any 2xx
 }
 
 // Action is one thing done to the outside: an http request, a program, or (notify only) a webhook. Exactly one is set.
@@ -84,9 +86,10 @@ type Action struct {
 	Webhook *Webhook `json:"webhook,omitempty"`
 }
 
-// Webhook is where an event is posted; its URL is a secret, so only the file's path is known here.
+// Webhook is where an event is posted; its URL is a secret, so only the file's path or the variable's name is known here.
 type Webhook struct {
-	URLFile string `json:"url_file"`
+	URLFile string   `json:"url_file,omitempty"`
+	URLEnv  Variable `json:"url_env,omitempty"` // instead of URLFile
 }
 
 // Maintenance is how an app is put into maintenance and out of it. Without Check, On and Off must be safe to repeat.
@@ -101,7 +104,8 @@ type Database struct {
 	Kind         string        `json:"kind"`
 	DSN          string        `json:"dsn,omitempty"`
 	PasswordFile string        `json:"password_file,omitempty"`
-	CAFile       string        `json:"ca_file,omitempty"` // authorities for its certificate, in PEM form
+	PasswordEnv  Variable      `json:"password_env,omitempty"` // instead of PasswordFile
+	CAFile       string        `json:"ca_file,omitempty"`      // authorities for its certificate, in PEM form
 	Exec         *DatabaseExec `json:"exec,omitempty"`
 	Reprotect    []string      `json:"reprotect,omitempty"` // argv that makes it a replica of the writer's, where statements cannot
 }

@@ -80,10 +80,10 @@ type About struct {
 	LowDisk bool          `json:"low_disk,omitempty"` // its data directory is running out of space
 }
 
-// MissingFile is a file that the policy names and a watcher does not have.
+// MissingFile is a file or a variable that the policy names and a watcher does not have.
 type MissingFile struct {
 	Group string `json:"group"`
-	File  string `json:"file"`
+	File  string `json:"file"` // a path, or what Variable.String says
 }
 
 // GroupState is what the cluster knows and does about one group.
