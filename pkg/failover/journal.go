@@ -280,6 +280,9 @@ func (s *State) endKeeping(g *GroupState, e *Ended) (Result, bool) {
 	m.Error = ""
 	m.kept(part)
 	if !e.Release {
+		if w := g.Switchover; part == PartDatabase && a.TellsFrozen && w.awaitsPromotion(a.Name) {
+			w.noteWritable() // one that does not tell is frozen once more in any case
+		}
 		s.event("fenced", g.Name, a.Name, fmt.Sprintf("%s answered open and was fenced again (%s)", a.Name, part), nil)
 		return Result{}, true
 	}

@@ -78,6 +78,15 @@ func (w *Switchover) noteWritable() {
 	}
 }
 
+// awaitsPromotion reports whether an app's frozen database is what a promotion that is past its point of no return takes over from.
+func (w *Switchover) awaitsPromotion(app string) bool {
+	if !w.Open() || w.From != app || !w.PastNoReturn() {
+		return false
+	}
+	freeze, promote := w.Step(StepFreeze), w.Step(StepPromote)
+	return freeze != nil && freeze.State == StepDone && promote != nil && promote.State != StepDone
+}
+
 // failedTry refuses an attempt because of what was seen, and counts it as one that failed.
 func (s *State) failedTry(g *GroupState, w *Switchover, name StepName, rule, why string) (Result, bool) {
 	step := w.Step(name)
