@@ -32,7 +32,9 @@ func applyCommand(u *ui) *cobra.Command {
 		})
 	cmd.Long = "Proposes the groups and the zone of FILE to the cluster.\n\n" + policyLong + `
 
-An app that is active, writer, marked or in an open switchover cannot be removed. Between its look at the policy in force
+An app that is active, writer, marked or in an open switchover cannot be removed from its group. A group that FILE leaves out
+whole is dropped, with its history, and its record is answered no more, unless a switchover of it is open or something is owed to
+one of its apps. Between its look at the policy in force
 and its order nobody else's change is overwritten; --revision N holds that against the policy that you looked at.`
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only show what would change, and whether the cluster would refuse it")
 	cmd.Flags().Uint64Var(&revision, "revision", 0, "refuse if the policy in force is not this revision")

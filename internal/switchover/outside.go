@@ -41,27 +41,27 @@ type identity struct {
 	fresh                bool   // see Opening.Fresh
 }
 
-// pairs lists the identity as name and value. Values that are not known, as in a mere look, are left out.
+// pairs lists the identity as name and value. Values that are not known, as in a mere look, are empty.
 func (id identity) pairs(watcher string) [][2]string {
-	list := [][2]string{{"Group", id.group}, {"App", id.app}, {"From", id.from}, {"To", id.to}, {"Step", string(id.step)}, {"Kind", string(id.kind)}}
+	var switchover, epoch, token, attempt, deadline string
 	if id.switchover != 0 {
-		list = append(list, [2]string{"Switchover", strconv.FormatUint(id.switchover, 10)}, [2]string{"Epoch", strconv.FormatUint(id.epoch, 10)})
+		switchover, epoch = strconv.FormatUint(id.switchover, 10), strconv.FormatUint(id.epoch, 10)
 	}
 	if id.token != 0 {
-		list = append(list, [2]string{"Token", strconv.FormatUint(id.token, 10)}, [2]string{"Attempt", strconv.Itoa(id.attempt)})
+		token, attempt = strconv.FormatUint(id.token, 10), strconv.Itoa(id.attempt)
 	}
 	if !id.deadline.IsZero() {
-		list = append(list, [2]string{"Deadline", id.deadline.UTC().Format("2006-01-02T15:04:05.000Z07:00")})
+		deadline = id.deadline.UTC().Format("2006-01-02T15:04:05.000Z07:00")
 	}
-	return append(list, [2]string{"Watcher", watcher})
+	return [][2]string{{"Group", id.group}, {"App", id.app}, {"From", id.from}, {"To", id.to}, {"Step", string(id.step)}, {"Kind", string(id.kind)},
+		{"Switchover", switchover}, {"Epoch", epoch}, {"Token", token}, {"Attempt", attempt}, {"Deadline", deadline}, {"Watcher", watcher}}
 }
 
+// environment has every name, so that a script which shall fail at an unset one (set -u) can be used for looks too.
 func (o *outside) environment(id identity) []string {
 	env := []string{"PATH=" + o.path, "LANG=" + o.lang}
 	for _, pair := range id.pairs(o.watcher) {
-		if pair[1] != "" {
-			env = append(env, "WATCHOVER_"+strings.ToUpper(pair[0])+"="+pair[1])
-		}
+		env = append(env, "WATCHOVER_"+strings.ToUpper(pair[0])+"="+pair[1])
 	}
 	return env
 }

@@ -45,7 +45,9 @@ func TestEnvironment(t *testing.T) {
 		t.Error(err)
 	}
 	mere := o.environment(identity{group: "shop", app: "main"})
-	if !slices.Equal(mere, []string{"PATH=/usr/bin", "LANG=C.UTF-8", "WATCHOVER_GROUP=shop", "WATCHOVER_APP=main", "WATCHOVER_WATCHER=w1"}) {
+	if !slices.Equal(mere, []string{"PATH=/usr/bin", "LANG=C.UTF-8", "WATCHOVER_GROUP=shop", "WATCHOVER_APP=main", "WATCHOVER_FROM=",
+		"WATCHOVER_TO=", "WATCHOVER_STEP=", "WATCHOVER_KIND=", "WATCHOVER_SWITCHOVER=", "WATCHOVER_EPOCH=", "WATCHOVER_TOKEN=", "WATCHOVER_ATTEMPT=",
+		"WATCHOVER_DEADLINE=", "WATCHOVER_WATCHER=w1"}) {
 		t.Errorf("a mere look is told %q", mere)
 	}
 }
