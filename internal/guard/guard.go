@@ -6,6 +6,8 @@
 //
 //   - At a hook's deadline the guard kills it by its own clock (CLOCK_BOOTTIME, which runs on while the machine sleeps),
 //     whatever state the watcher is in. When the caller cancels, it kills at once.
+//   - A program that hangs in its start, on a network file system that went away, hangs alone: its child is killed at the
+//     deadline like any other. One that cannot even be killed is reported, and not started again before it is gone.
 //   - When the socket to the watcher closes, for whatever reason, it kills every hook and ends.
 //   - When the guard itself dies, the kernel kills the hooks (PR_SET_PDEATHSIG) and the watcher kills what is left of
 //     their sessions. The next Run starts a new guard.
@@ -16,7 +18,8 @@
 // Killing means SIGKILL, with no warning before it: the time that a hook was given is its own to the end.
 //
 // Not covered: watcher and guard killed in the same instant (a hook's first process still dies with the guard, its
-// children do not), the guard alone killed while a hook's process is in another session than the hook (nobody can tell then
+// children do not), a directory of PATH that hangs (the watcher looks there, with no deadline, for a program that is named
+// without a slash), the guard alone killed while a hook's process is in another session than the hook (nobody can tell then
 // whose it was), set-user-ID programs (the kernel clears their death signal), and what a hook has asked another
 // machine to do.
 package guard
@@ -245,7 +248,7 @@ func (c Command) result(ctx context.Context, path string, r reply) (Result, erro
 		res.ExitCode = int(r.code)
 		return res, nil
 	case outcomeKilled, outcomeStuck:
-		res.Killed = r.pid != 0 // else it came too late to be started
+		res.Killed = r.pid != 0 // else it came too late to be started, or hung in its start
 		cause := ctx.Err()
 		if cause == nil {
 			cause = context.DeadlineExceeded // the guard's timer was a moment faster than ours
@@ -254,7 +257,7 @@ func (c Command) result(ctx context.Context, path string, r reply) (Result, erro
 			return res, fmt.Errorf("cannot end %q: killed, but the kernel has not let it die yet (a hung disk or network file system?): %w", c.Argv[0], cause)
 		}
 		if !res.Killed {
-			return res, fmt.Errorf("cannot start %q in time: %w", c.Argv[0], cause)
+			return res, fmt.Errorf("cannot start %q in time (a hung disk or network file system, or a busy machine?): %w", c.Argv[0], cause)
 		}
 		return res, fmt.Errorf("cannot finish %q in time: killed: %w", c.Argv[0], cause)
 	default:

@@ -39,7 +39,8 @@ func TestRun(t *testing.T) {
 		{"directory", Command{Argv: []string{"/bin/pwd"}, Dir: "/usr"}, 0, "/usr\n"},
 		{"default directory", Command{Argv: []string{"/bin/pwd"}}, 0, "/\n"},
 		{"signals have their defaults", Command{Argv: []string{"/bin/sh", "-c", "sed -n 's/^SigIgn:.*\\(........\\)$/\\1/p' /proc/self/status | tr 89abcdef 01234567"}}, 0, "00000000\n"}, // but 32, which belongs to the C library
-		{"no other open files", Command{Argv: []string{"/bin/ls", "/proc/self/fd"}}, 0, "0\n1\n2\n3\n"},                                                                                   // 3 is the listing itself
+		{"no signal is blocked", Command{Argv: []string{"/bin/sed", "-n", "s/^SigBlk:\t//p", "/proc/self/status"}}, 0, "0000000000000000\n"},
+		{"no other open files", Command{Argv: []string{"/bin/ls", "/proc/self/fd"}}, 0, "0\n1\n2\n3\n"}, // 3 is the listing itself
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -7,13 +7,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// program is what a start may hang on.
+type program struct{ dir, path string }
+
 // hook is one running program, seen from the guard process.
 type hook struct {
 	pid      int   // also its session and its process group; ours until reap has returned true
 	started  int64 // clock ticks since boot, as in /proc/PID/stat
 	deadline int64 // CLOCK_BOOTTIME, nanoseconds
 	settleBy int64 // when it is reported whatever is still missing; 0 while it runs undisturbed
-	out      int   // read end of its output, -1 once closed
+	program  program
+	image    *image        // nil when the child needs it no more
+	status   int           // read end of the pipe that closes when the program is executed, -1 once closed
+	begun    bool          // the program was seen to be executed
+	errno    syscall.Errno // why it could not be
+	out      int           // read end of its output, -1 once closed
 	tail     tail
 	killed   bool // by us, while its first process was alive
 	exited   bool // its first process is reaped
@@ -21,40 +29,50 @@ type hook struct {
 	code     int
 }
 
-// spawn starts a program in a session of its own, with the death signal as the second layer under the guard.
-func spawn(r request, null int) (*hook, error) {
-	in, err := input(r.stdin, null)
+// spawn starts a program in a session of its own, with the death signal as the second layer under the guard. It does not
+// wait until the program is executed: that may take for ever.
+func spawn(r request, null int, s settings, launch launcher) (*hook, error) {
+	i, err := newImage(r, s)
 	if err != nil {
 		return nil, err
 	}
-	if in != null {
-		defer unix.Close(in)
-	}
-	var pipe [2]int
-	if err := unix.Pipe2(pipe[:], unix.O_CLOEXEC); err != nil {
+	if i.in, err = input(r.stdin, null); err != nil {
 		return nil, err
 	}
-	defer unix.Close(pipe[1])
-	if err := unix.SetNonblock(pipe[0], true); err != nil {
-		unix.Close(pipe[0])
+	if i.in != null {
+		defer unix.Close(i.in)
+	}
+	h := &hook{deadline: r.deadline, program: program{r.dir, r.path}, image: i}
+	if h.status, i.status, err = pipe(); err != nil {
 		return nil, err
 	}
-	dir := r.dir
-	if dir == "" {
-		dir = "/"
-	}
-	started := ticks(bootTime())
-	pid, err := syscall.ForkExec(r.path, r.argv, &syscall.ProcAttr{
-		Dir:   dir,
-		Env:   r.env,
-		Files: []uintptr{uintptr(in), uintptr(pipe[1]), uintptr(pipe[1])},
-		Sys:   &syscall.SysProcAttr{Setsid: true, Pdeathsig: syscall.SIGKILL},
-	})
-	if err != nil {
-		unix.Close(pipe[0])
+	defer unix.Close(i.status)
+	if h.out, i.out, err = pipe(); err != nil {
+		unix.Close(h.status)
 		return nil, err
 	}
-	return &hook{pid: pid, started: started, deadline: r.deadline, out: pipe[0]}, nil
+	defer unix.Close(i.out)
+	h.started = ticks(bootTime())
+	if h.pid, err = i.start(launch); err != nil {
+		unix.Close(h.status)
+		unix.Close(h.out)
+		return nil, err
+	}
+	return h, nil
+}
+
+// pipe returns both ends of a pipe; reading never waits.
+func pipe() (read, write int, err error) {
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		return -1, -1, err
+	}
+	if err := unix.SetNonblock(ends[0], true); err != nil {
+		unix.Close(ends[0])
+		unix.Close(ends[1])
+		return -1, -1, err
+	}
+	return ends[0], ends[1], nil
 }
 
 // input makes standard input a file in memory: unlike a pipe it needs nobody who waits until the program reads.

@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 		return
 	}
 	if limit := os.Getenv(watcherEnv); limit != "" {
-		os.Exit(watcherMain(limit, os.Args[1]))
+		os.Exit(watcherMain(limit, os.Args[1], os.Args[2:]))
 	}
 	// A file that every child inherits, as a careless library or service manager leaves one: no hook may see it.
 	if err := unix.Dup2(0, inherited); err != nil {
@@ -34,13 +34,16 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func watcherMain(limit, script string) int {
+func watcherMain(limit, script string, other []string) int {
 	timeout, err := time.ParseDuration(limit)
 	if err != nil {
 		return 2
 	}
 	g := New(Options{Log: zerolog.Nop()})
 	defer g.Close()
+	if len(other) > 0 {
+		go func() { _, _ = g.Run(context.Background(), Command{Argv: other, Deadline: time.Now().Add(timeout)}) }()
+	}
 	res, err := g.Run(context.Background(), shell(script, timeout))
 	fmt.Printf("killed=%v code=%d err=%v\n", res.Killed, res.ExitCode, err)
 	return 0
@@ -117,10 +120,10 @@ func allDead(t *testing.T, within time.Duration, pids []int) {
 	eventually(t, within, fmt.Sprintf("processes %v dead", pids), func() bool { return len(living(pids)) == 0 })
 }
 
-// startWatcher starts a watcher process that runs the script.
-func startWatcher(t *testing.T, timeout time.Duration, script string) (*exec.Cmd, *strings.Builder) {
+// startWatcher starts a watcher process that runs the script and, if there is one, the other program.
+func startWatcher(t *testing.T, timeout time.Duration, script string, other ...string) (*exec.Cmd, *strings.Builder) {
 	t.Helper()
-	cmd := exec.Command("/proc/self/exe", script)
+	cmd := exec.Command("/proc/self/exe", append([]string{script}, other...)...)
 	cmd.Env = append(os.Environ(), watcherEnv+"="+timeout.String())
 	out := new(strings.Builder)
 	cmd.Stdout = out

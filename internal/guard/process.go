@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -57,8 +58,10 @@ type process struct {
 	timer   int // timerfd, CLOCK_BOOTTIME
 	null    int // /dev/null
 	child   int // eventfd, raised at SIGCHLD
+	own     settings
 	hooks   map[uint64]*hook
-	outputs map[int]*hook // by the read end of their pipe
+	pipes   map[int]*hook // by the read ends: status and output
+	stuck   map[int]*hook // by process id: killed in its start, and the kernel does not let it go
 	queue   [][]byte      // messages that the watcher has not taken yet; at most maxQueue
 	message []byte        // read buffers, used again
 	chunk   []byte
@@ -67,7 +70,7 @@ type process struct {
 }
 
 func runProcess() error {
-	p := &process{hooks: make(map[uint64]*hook), outputs: make(map[int]*hook),
+	p := &process{hooks: make(map[uint64]*hook), pipes: make(map[int]*hook), stuck: make(map[int]*hook),
 		message: make([]byte, maxMessage+1), chunk: make([]byte, 64<<10)}
 	if err := p.open(); err != nil {
 		return err
@@ -111,7 +114,8 @@ func (p *process) open() error {
 		}
 	}
 	p.notifyChildren()
-	return nil
+	p.own, err = currentSettings()
+	return err
 }
 
 // notifyChildren raises p.child at each SIGCHLD. Its goroutine lives as long as the process.
@@ -179,7 +183,9 @@ func (p *process) handle(fd int, events uint32) error {
 	case p.timer:
 		drainCounter(fd)
 	default:
-		if h := p.outputs[fd]; h != nil {
+		if h := p.pipes[fd]; h != nil && fd == h.status {
+			p.readStatus(h)
+		} else if h != nil {
 			p.readOutput(h)
 		}
 	}
@@ -231,7 +237,11 @@ func (p *process) start(r request) {
 		p.send(reply{kind: kindEnded, id: r.id, outcome: outcomeKilled}) // too late to act at all
 		return
 	}
-	h, err := spawn(r, p.null)
+	if p.hangs(program{r.dir, r.path}) {
+		failed(unix.EBUSY)
+		return
+	}
+	h, err := spawn(r, p.null, p.own, usual)
 	if err != nil {
 		var errno syscall.Errno
 		if !errors.As(err, &errno) {
@@ -241,11 +251,24 @@ func (p *process) start(r request) {
 		return
 	}
 	p.hooks[r.id] = h
-	p.outputs[h.out] = h
 	p.send(reply{kind: kindStarted, id: r.id, pid: uint64(h.pid)})
-	if err := p.watch(h.out, unix.EPOLLIN); err != nil {
-		p.closeOutput(h)
+	for _, end := range []*int{&h.status, &h.out} {
+		p.pipes[*end] = h
+		if err := p.watch(*end, unix.EPOLLIN); err != nil {
+			p.closePipe(end)
+		}
 	}
+}
+
+// hangs tells whether an earlier start of the program cannot even be killed. Each further one would be a process more
+// that nothing can end, until the machine has no room for others.
+func (p *process) hangs(wanted program) bool {
+	for _, stuck := range p.stuck {
+		if stuck.program == wanted {
+			return true
+		}
+	}
+	return false
 }
 
 // reap looks at every hook, since one SIGCHLD may stand for many, then at the orphans.
@@ -253,10 +276,30 @@ func (p *process) reap() {
 	for _, h := range p.hooks {
 		if !h.exited && h.reap() {
 			h.settleBy = bootTime() + int64(drainTime)
+			p.readStatus(h)
 			p.readOutput(h)
 		}
 	}
 	p.sweep()
+}
+
+// readStatus learns what became of the start. Once the hook is killed, the end of the pipe is the end of the process.
+func (p *process) readStatus(h *hook) {
+	if h.status < 0 {
+		return
+	}
+	var b [4]byte
+	n, err := unix.Read(h.status, b[:])
+	switch {
+	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
+		return
+	case n == len(b):
+		h.errno = syscall.Errno(binary.NativeEndian.Uint32(b[:]))
+	default:
+		h.begun = !h.killed
+	}
+	h.image = nil // executed or dead
+	p.closePipe(&h.status)
 }
 
 // readOutput takes what the hook wrote: one chunk at a time, so that a hook that never stops writing starves no other.
@@ -270,17 +313,19 @@ func (p *process) readOutput(h *hook) {
 		h.tail.write(p.chunk[:n])
 	case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINTR):
 	default:
-		p.closeOutput(h)
+		p.closePipe(&h.out)
 	}
 }
 
-func (p *process) closeOutput(h *hook) {
-	if h.out < 0 {
+// closePipe closes a read end. The epoll forgets it only when told: a child that is being started may have a copy open.
+func (p *process) closePipe(end *int) {
+	if *end < 0 {
 		return
 	}
-	delete(p.outputs, h.out)
-	unix.Close(h.out) // which removes it from the epoll
-	h.out = -1
+	delete(p.pipes, *end)
+	_ = unix.EpollCtl(p.poll, unix.EPOLL_CTL_DEL, *end, nil)
+	unix.Close(*end)
+	*end = -1
 }
 
 // kill ends a hook with all that it started.
@@ -288,6 +333,7 @@ func (p *process) kill(h *hook) {
 	if h.exited || h.killed {
 		return
 	}
+	p.readStatus(h) // the last chance to learn whether it has begun
 	h.killed = true
 	h.settleBy = bootTime() + int64(stuckTime)
 	h.kill()
@@ -308,14 +354,23 @@ func (p *process) expire(now int64) {
 
 // finish reports a hook's end. One that is stuck is an orphan from now on: reaped by sweep when the kernel lets it go.
 func (p *process) finish(id uint64, h *hook) {
-	p.closeOutput(h)
+	p.closePipe(&h.status)
+	p.closePipe(&h.out)
 	delete(p.hooks, id)
 	r := reply{kind: kindEnded, id: id, pid: uint64(h.pid), outcome: outcomeExit, code: uint64(h.code), output: h.tail.bytes()}
 	switch {
+	case h.errno != 0:
+		r.outcome, r.code = outcomeFailed, uint64(h.errno)
 	case !h.exited:
 		r.outcome = outcomeStuck
 	case h.killed:
 		r.outcome = outcomeKilled
+	}
+	if h.killed && !h.begun {
+		r.pid = 0
+	}
+	if r.outcome == outcomeStuck && !h.begun {
+		p.stuck[h.pid] = h // with its image, which the child may yet use
 	}
 	p.send(r)
 	if p.strays > 0 {

@@ -50,6 +50,8 @@ func startError(c Command, path string, errno syscall.Errno) error {
 		hint = "it is neither a program for this machine nor a script that starts with #!"
 	case syscall.EAGAIN, syscall.ENOMEM:
 		hint = "the system is short of processes or memory"
+	case syscall.EBUSY:
+		hint = "an earlier start of it was killed and the kernel has not let it die yet (a hung disk or network file system?)"
 	default:
 		return fmt.Errorf("cannot run %q: %w", path, errno)
 	}

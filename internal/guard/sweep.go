@@ -34,6 +34,7 @@ func (p *process) sweep() {
 	for _, pid := range p.orphans() {
 		var status unix.WaitStatus
 		if got, _ := unix.Wait4(pid, &status, unix.WNOHANG, nil); got == pid {
+			delete(p.stuck, pid)
 			continue
 		}
 		s, ok := readStat(pid)
