@@ -19,6 +19,9 @@ const (
 	clockTolerance = 5 * time.Second
 	initRetry      = 5 * time.Second
 	openRetry      = 500 * time.Millisecond
+	// leadPatience is how long what a leader does may go on after its reign. All of it ends within moments: it is told to, and
+	// bounds whatever it waits for.
+	leadPatience = 30 * time.Second
 )
 
 // Leadership is what Options.Lead gets: the right to propose in one term.
@@ -103,7 +106,12 @@ func (n *Node) lead(work context.Context, number uint64) {
 	}
 	n.log.Info().Uint64(keyTerm, number).Msg("leading")
 	for ctx.Err() == nil {
-		if h := t.reign(ctx); h.reason != "" {
+		h, err := t.reign(ctx)
+		if err != nil { // whoever asked for a transfer learns from gone that this watcher leads no more
+			n.fail(fmt.Errorf("cannot go on: leadership has ended, but not what the leader does: %w; start the process again", err))
+			return
+		}
+		if h.reason != "" {
 			h.answer(t.transfer(ctx, h))
 			if n.stopping.Load() {
 				return
@@ -188,17 +196,25 @@ func (t *term) awaitMajority(ctx context.Context) {
 	}
 }
 
-// reign runs Lead and keeps the lists and timers until leadership ends or is to be given away. Lead has returned when
-// it does; the reason is empty if leadership was lost.
-func (t *term) reign(ctx context.Context) handover {
+// reign runs Lead and keeps the lists and timers until leadership ends or is to be given away; the reason is empty if
+// leadership was lost. Lead has returned when it does, except with an error: then the process must end. Nobody leads before
+// that: a transfer gives away no hands that are still at work, and a watcher has one pair of them. And nobody would ever
+// again, if the wait for it had no end.
+func (t *term) reign(ctx context.Context) (handover, error) {
 	leading, stop := context.WithCancel(ctx)
-	var lead sync.WaitGroup
-	defer lead.Wait()
 	defer stop()
+	var lead sync.WaitGroup
 	if t.n.o.Lead != nil {
 		lead.Go(func() { t.n.o.Lead(leading, Leadership{Term: t.number, t: t}) })
 	}
 	lead.Go(func() { t.keepMembers(leading) })
+	h := t.keepDuties(ctx)
+	stop()
+	return h, within(t.n.o.leadPatience, "the leader's work", func() error { lead.Wait(); return nil })
+}
+
+// keepDuties keeps the lists and timers for as long as a reign lasts.
+func (t *term) keepDuties(ctx context.Context) handover {
 	d := newDuties(t)
 	defer d.timer.Stop()
 	for {

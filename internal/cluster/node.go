@@ -85,7 +85,8 @@ type Options struct {
 	Overdue func() time.Duration
 	// Lead runs in its own goroutine while this watcher leads: after its barrier and first Tick have been applied, until
 	// ctx ends, which it does when leadership is lost or is to be handed over. In the latter case the watcher still leads until
-	// Lead returns, so last outcomes can be journaled. Nothing else of the next term happens before Lead has returned.
+	// Lead returns, so last outcomes can be journaled. Nothing else of the next term happens before Lead has returned;
+	// if it takes longer than leadPatience for that, Run ends with an error.
 	Lead func(ctx context.Context, l Leadership)
 	// OnPoke is called when another watcher has seen an app fail for the first time. It must not block.
 	OnPoke func(group, app string)
@@ -100,6 +101,8 @@ type Options struct {
 	listener    net.Listener    // instead of Listen
 	disk        func(Disk) Disk // puts a disk with faults in the place of the real one
 	haltMembers *atomic.Bool    // in tests: the leader leaves raft's configuration as it is
+
+	leadPatience time.Duration // 0: leadPatience
 }
 
 // Node is this watcher's part of the cluster.
@@ -230,6 +233,9 @@ func (o *Options) check() error {
 	}
 	if o.Timing.CommitTimeout == 0 {
 		o.Timing.CommitTimeout = LAN.CommitTimeout
+	}
+	if o.leadPatience == 0 {
+		o.leadPatience = leadPatience
 	}
 	var own bool
 	for _, p := range o.Peers {
