@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 
@@ -23,7 +24,7 @@ func configCommand(u *ui) *cobra.Command {
 	}
 	cmd.AddCommand(&cobra.Command{
 		Use: "check FILE", Short: "Validate a file: all errors, each with its line", Args: arguments(1, 1),
-		RunE: func(_ *cobra.Command, args []string) error { return checkConfig(u, args[0]) },
+		RunE: func(cmd *cobra.Command, args []string) error { return checkConfig(cmd.Context(), u, args[0]) },
 	}, &cobra.Command{
 		Use: "example", Short: "Print an annotated example", Args: arguments(0, 0),
 		RunE: func(*cobra.Command, []string) error {
@@ -41,7 +42,7 @@ func configCommand(u *ui) *cobra.Command {
 }
 
 // checkConfig prints what is wrong with a file, or what is worth a second look though it is valid.
-func checkConfig(u *ui, path string) error {
+func checkConfig(ctx context.Context, u *ui, path string) error {
 	f, err := loadConfig(path)
 	if err != nil {
 		return err
@@ -49,10 +50,11 @@ func checkConfig(u *ui, path string) error {
 	for _, w := range f.Warnings {
 		_, _ = fmt.Fprintf(u.err, "%s: warning: %s\n", clean(path), clean(w))
 	}
-	for _, m := range f.Missing {
+	missing, unset := config.Lacks(ctx, f.Policy, f.Dir)
+	for _, m := range missing {
 		_, _ = fmt.Fprintf(u.err, "%s: warning: %s is not on this machine\n", clean(path), clean(m))
 	}
-	for _, v := range f.Unset {
+	for _, v := range unset {
 		_, _ = fmt.Fprintf(u.err, "%s: warning: %s is not set here; the watcher needs it in its own environment\n", clean(path), clean(v))
 	}
 	_, err = fmt.Fprintf(u.out, "%s is valid\n", clean(path))

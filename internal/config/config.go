@@ -17,11 +17,11 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
+	"github.com/watchover-ha/watchover/pkg/localfile"
 )
 
 // Bounds on what is read. A policy is replicated and kept in every snapshot, so its size is bounded at the door.
@@ -40,8 +40,6 @@ type File struct {
 	Dir      string   // relative paths in Policy are resolved here, see Resolve; absolute from Load
 	Sum      string   // hex SHA-256 of the file's bytes and the inlined records file: changes when either does
 	Warnings []string // allowed, but probably not meant; one sentence each, in a fixed order
-	Missing  []string // local files named in Policy that are not on this machine; see Missing
-	Unset    []string // variables named in Policy that this process's environment lacks, as Variable.String says
 }
 
 // Watcher is this machine's part of the file. Its paths are resolved in File.Dir.
@@ -119,7 +117,7 @@ type Options struct {
 func Load(path string) (*File, error) { return Options{}.Load(path) }
 
 // Parse is Load for text at hand; name stands for the file in errors, and relative paths are resolved in dir. An empty
-// dir means that there is no directory: a records_file is then refused and Missing stays empty.
+// dir means that there is no directory: a records_file is then refused.
 func Parse(name string, text []byte, dir string) (*File, error) {
 	return Options{}.Parse(name, text, dir)
 }
@@ -131,7 +129,7 @@ func ParsePolicy(name string, text []byte, dir string) (failover.Policy, error) 
 
 // Load is the function Load with these options.
 func (o Options) Load(path string) (*File, error) {
-	text, err := readBounded(path, maxFileSize)
+	text, err := localfile.ReadSoon(path, maxFileSize)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read configuration: %w", err)
 	}
@@ -168,9 +166,6 @@ func (o Options) Parse(name string, text []byte, dir string) (*File, error) {
 	}
 	f.Sum = sum(text, f.Policy.Zone.Records)
 	f.Warnings = append(r.warnings, warnings(f)...)
-	if dir != "" {
-		f.Missing, f.Unset = missing(f.Policy, dir)
-	}
 	return f, nil
 }
 
@@ -188,30 +183,6 @@ func (o Options) ParsePolicy(name string, text []byte, dir string) (failover.Pol
 		return failover.Policy{}, err
 	}
 	return p, nil
-}
-
-// readBounded reads the regular file at path, refusing one larger than limit bytes.
-func readBounded(path string, limit int64) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() { // a fifo would block for ever, a directory has a puzzling error of its own
-		return nil, fmt.Errorf("%q is not a regular file", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, err
-	}
-	if int64(len(text)) > limit {
-		return nil, fmt.Errorf("%q is larger than %d KiB", path, limit>>10)
-	}
-	return text, nil
 }
 
 // sum separates the two texts by the first one's length, so that moving bytes between them changes it.

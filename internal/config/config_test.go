@@ -12,11 +12,14 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
+	"github.com/watchover-ha/watchover/pkg/localfile"
+	"github.com/watchover-ha/watchover/pkg/localfile/hung"
 )
 
 var update = flag.Bool("update", false, "write testdata/bad/*.want anew")
@@ -122,7 +125,7 @@ func checkMinimal(t *testing.T, f *File) {
 		{Kind: "http", Name: "http", HTTP: failover.HTTP{Method: "GET", URL: "http://127.0.0.1:9001/healthz"}},
 	})
 	equal(t, "warnings", f.Warnings, []string(nil))
-	equal(t, "missing", f.Missing, []string(nil))
+	equal(t, "missing", Missing(t.Context(), f.Policy, f.Dir), []string(nil))
 }
 
 func checkFull(t *testing.T, f *File) {
@@ -156,7 +159,7 @@ func checkFull(t *testing.T, f *File) {
 		filepath.Join(dir, "hook.url"), filepath.Join(dir, "page"),
 	}
 	slices.Sort(missing) // where the checkout lies decides which come first
-	equal(t, "missing", f.Missing, missing)
+	equal(t, "missing", Missing(t.Context(), f.Policy, f.Dir), missing)
 }
 
 func checkShop(t *testing.T, g failover.Group) {
@@ -216,7 +219,7 @@ func checkServers(t *testing.T, f *File) {
 	missing := []string{
 		"/usr/local/bin/rewind", filepath.Join(f.Dir, "my.pass"), filepath.Join(f.Dir, "pg.pass"), filepath.Join(f.Dir, "redis.pass")}
 	slices.Sort(missing) // where the checkout lies decides which comes first
-	equal(t, "missing files", f.Missing, missing)
+	equal(t, "missing files", Missing(t.Context(), f.Policy, f.Dir), missing)
 }
 
 // checkEnvironment: wherever a secret may be in a file, it may be in a variable, of which the policy has the name.
@@ -231,8 +234,9 @@ func checkEnvironment(t *testing.T, f *File) {
 	equal(t, "notify", g.Notify, []failover.Action{
 		{Webhook: &failover.Webhook{URLEnv: "SLACK_URL"}}, {Webhook: &failover.Webhook{URLEnv: "PAGER_URL"}}, {Webhook: &failover.Webhook{URLFile: "hook.url"}},
 	})
-	equal(t, "missing files", f.Missing, []string{filepath.Join(f.Dir, "hook.url"), filepath.Join(f.Dir, "main.headers"), filepath.Join(f.Dir, "pg.pass")})
-	equal(t, "variables that are not set", f.Unset, []string{
+	missing, unset := Lacks(t.Context(), f.Policy, f.Dir)
+	equal(t, "missing files", missing, []string{filepath.Join(f.Dir, "hook.url"), filepath.Join(f.Dir, "main.headers"), filepath.Join(f.Dir, "pg.pass")})
+	equal(t, "variables that are not set", unset, []string{
 		"environment variable ANNOUNCE_HEADERS", "environment variable PAGER_URL", "environment variable SHOP_HEADERS",
 		"environment variable SHOP_PG_PASSWORD", "environment variable SHOP_PROBE_HEADERS", "environment variable SLACK_URL",
 		"environment variable _pg_password2",
@@ -508,7 +512,7 @@ func TestMissingWantsExecutablePrograms(t *testing.T) {
 		}}},
 		Notify: []failover.Action{{Webhook: &failover.Webhook{URLFile: "gone"}}, {Exec: []string{"./notify"}}},
 	}}}
-	equal(t, "missing", Missing(p, dir), []string{filepath.Join(dir, "gone"), filepath.Join(dir, "notify"), filepath.Join(dir, "plain")})
+	equal(t, "missing", Missing(t.Context(), p, dir), []string{filepath.Join(dir, "gone"), filepath.Join(dir, "notify"), filepath.Join(dir, "plain")})
 }
 
 // A file that is there and cannot be used is as good as missing.
@@ -524,8 +528,16 @@ func TestMissingWantsFilesThatCanBeUsed(t *testing.T) {
 		Apps:   []failover.App{{Probes: []failover.Probe{{HTTP: failover.HTTP{CAFile: "public", HeaderFile: "header"}}}}},
 		Notify: []failover.Action{{Exec: []string{"./program"}}, {Exec: []string{"./public"}}},
 	}}}
-	equal(t, "missing for their owner", Missing(p, dir), []string(nil))
-	got := asNobody(t, dir, files, func() []string { return Missing(p, dir) })
+	equal(t, "missing for their owner", Missing(t.Context(), p, dir), []string(nil))
+	got := asNobody(t, dir, files, func() (missing []string) { // on that thread alone: Missing looks from others
+		for f := range walk(p, dir).files {
+			if !f.usable() {
+				missing = append(missing, f.path)
+			}
+		}
+		slices.Sort(missing)
+		return missing
+	})
 	equal(t, "missing for somebody else", got, []string{filepath.Join(dir, "header"), filepath.Join(dir, "program")})
 }
 
@@ -547,7 +559,7 @@ func TestMissingWantsVariables(t *testing.T) {
 		for _, name := range unset {
 			want = append(want, "environment variable "+name)
 		}
-		equal(t, what, Missing(p, dir), want)
+		equal(t, what, Missing(t.Context(), p, dir), want)
 	}
 	check("not set", names...)
 	for _, name := range names {
@@ -562,6 +574,32 @@ func TestMissingWantsVariables(t *testing.T) {
 		t.Setenv(name, "hunter2")
 	}
 	check("set")
+}
+
+// A file on a mount that hangs is as good as missing, and takes no time from the others; a configuration on one is not waited
+// for without end.
+func TestFilesThatHang(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name string) string {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return filepath.Join(dir, name)
+	}
+	there, token, file := path("there"), path("token"), path("watchover.yaml")
+	hung.File(t, token)
+	hung.File(t, file)
+	p := failover.Policy{Groups: []failover.Group{{Apps: []failover.App{{Probes: []failover.Probe{
+		{HTTP: failover.HTTP{HeaderFile: token, CAFile: there}}, {PasswordFile: token},
+	}}}}}}
+	var looks sync.WaitGroup
+	looks.Go(func() { equal(t, "missing", Missing(t.Context(), p, dir), []string{token}) })
+	looks.Go(func() {
+		if _, err := Load(file); !errors.Is(err, localfile.ErrHangs) {
+			t.Errorf("a configuration that hangs: %v", err)
+		}
+	})
+	looks.Wait()
 }
 
 // asNobody runs f without the rights of the files' owner: as another user if this process may become one, which the

@@ -1,27 +1,63 @@
 package config
 
 import (
+	"context"
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
+	"github.com/watchover-ha/watchover/pkg/localfile"
 )
 
 // Missing returns what p names and this process cannot use on this machine: local files, resolved in dir, and then variables
-// of its environment. Files that exist are not enough, since a switchover would find it out past the point of no return:
-// those are named that it cannot read and programs that it may not run.
-func Missing(p failover.Policy, dir string) []string {
-	files, unset := missing(p, dir)
+// of its environment.
+func Missing(ctx context.Context, p failover.Policy, dir string) []string {
+	files, unset := Lacks(ctx, p, dir)
 	return append(files, unset...)
 }
 
-// missing keeps apart what a command line can tell for the daemon and what it cannot: files are the machine's, an environment is
-// each process's own. Both are sorted, each once.
-func missing(p failover.Policy, dir string) (files, unset []string) {
-	w := &fileWalk{dir: dir}
+// Lacks is Missing, but keeps apart what a command line can tell for the daemon and what it cannot: files are the machine's, an
+// environment is each process's own. Both are sorted, each once. Files that exist are not enough, since a switchover would
+// find it out past the point of no return: those are named that it cannot read and programs that it may not run. Of a file
+// that does not answer in time, as on a mount that hangs, nobody knows more than that. All files are looked at side by side,
+// so that those that hang take no time from others, and take it once.
+func Lacks(ctx context.Context, p failover.Policy, dir string) (files, unset []string) {
+	ctx, cancel := context.WithTimeout(ctx, localfile.Patience)
+	defer cancel()
+	var (
+		mu    sync.Mutex // guards files
+		looks sync.WaitGroup
+	)
+	w := walk(p, dir)
+	for f := range w.files {
+		looks.Go(func() {
+			usable, err := localfile.Look(ctx, f.path, func() (bool, error) { return f.usable(), nil })
+			if usable && err == nil {
+				return
+			}
+			mu.Lock()
+			files = append(files, f.path)
+			mu.Unlock()
+		})
+	}
+	looks.Wait()
+	slices.Sort(files)
+	slices.Sort(w.unset)
+	return slices.Compact(files), slices.Compact(w.unset)
+}
+
+// namedFile is a file that a policy names.
+type namedFile struct {
+	path    string // absolute
+	program bool
+}
+
+func walk(p failover.Policy, dir string) *fileWalk {
+	w := &fileWalk{dir: dir, files: map[namedFile]bool{}}
 	for _, g := range p.Groups {
 		for _, a := range g.Apps {
 			w.app(a)
@@ -32,16 +68,14 @@ func missing(p failover.Policy, dir string) (files, unset []string) {
 		}
 		w.actions(g.Notify)
 	}
-	slices.Sort(w.missing)
-	slices.Sort(w.unset)
-	return slices.Compact(w.missing), slices.Compact(w.unset)
+	return w
 }
 
 // fileWalk visits every path and every variable of a policy.
 type fileWalk struct {
-	dir     string
-	missing []string
-	unset   []string
+	dir   string
+	files map[namedFile]bool
+	unset []string
 }
 
 func (w *fileWalk) app(a failover.App) {
@@ -92,12 +126,8 @@ func (w *fileWalk) http(h failover.HTTP) {
 }
 
 func (w *fileWalk) file(path string) {
-	if path == "" {
-		return
-	}
-	path = Resolve(w.dir, path)
-	if !isRegular(path) || !readable(path) {
-		w.missing = append(w.missing, path)
+	if path != "" {
+		w.files[namedFile{path: Resolve(w.dir, path)}] = true
 	}
 }
 
@@ -113,13 +143,16 @@ func (w *fileWalk) variable(v failover.Variable, mayBeEmpty bool) {
 }
 
 func (w *fileWalk) program(argv []string) {
-	if len(argv) == 0 || argv[0] == "" {
-		return
+	if len(argv) > 0 && argv[0] != "" {
+		w.files[namedFile{path: Resolve(w.dir, argv[0]), program: true}] = true
 	}
-	path := Resolve(w.dir, argv[0])
-	if !isRegular(path) || unix.Faccessat(unix.AT_FDCWD, path, unix.X_OK, unix.AT_EACCESS) != nil {
-		w.missing = append(w.missing, path)
+}
+
+func (f namedFile) usable() bool {
+	if f.program {
+		return isRegular(f.path) && unix.Faccessat(unix.AT_FDCWD, f.path, unix.X_OK, unix.AT_EACCESS) == nil
 	}
+	return isRegular(f.path) && readable(f.path)
 }
 
 func isRegular(path string) bool {
@@ -129,7 +162,7 @@ func isRegular(path string) bool {
 
 // readable opens the file rather than judge its mode: access lists and mount options have a say, too.
 func readable(path string) bool {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) // should it just have become a pipe, without waiting for its writer
+	f, err := os.Open(path)
 	if err != nil {
 		return false
 	}

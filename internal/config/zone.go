@@ -6,6 +6,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
+	"github.com/watchover-ha/watchover/pkg/localfile"
 )
 
 // policy reads zone and groups, the part of the file that is replicated.
@@ -116,7 +117,7 @@ func (r *reader) records(v value, z failover.Zone) string {
 		v.fault("%q cannot be read here; `watchover apply` sends its text, or write it into records", clip(path))
 		return ""
 	}
-	text, err := readBounded(Resolve(r.dir, path), maxRecordsSize)
+	text, err := localfile.ReadSoon(Resolve(r.dir, path), maxRecordsSize)
 	switch {
 	case err != nil:
 		v.fault("cannot read records: %v", err)

@@ -39,7 +39,8 @@ type Options struct {
 	outside *outside // in a simulation, what takes the place of sockets, disks and programs
 }
 
-// outside is the world that a simulated watcher lives in, which has neither a control socket nor http.
+// outside is the world that a simulated watcher lives in, which has neither a control socket nor http, nor
+// files that a policy names.
 type outside struct {
 	network cluster.Network
 	disk    func(path string) (cluster.Disk, error)

@@ -2,30 +2,25 @@ package daemon
 
 import (
 	"context"
-	"reflect"
 	"sync"
 	"time"
 
-	"github.com/watchover-ha/watchover/internal/config"
 	"github.com/watchover-ha/watchover/internal/probe"
 	"github.com/watchover-ha/watchover/internal/switchover"
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
-// lookAgain is how often the desk looks for what nobody tells it: files that came or went, certificates that were renewed.
+// lookAgain is how often the desk looks for what nobody tells it: files that came, went or hang, certificates that were renewed.
 const lookAgain = 30 * time.Second
 
 // desk carries news between the parts: from eyes to cluster, from the log's states to eyes and voice.
 type desk struct {
-	d     *Daemon
-	news  chan struct{} // one slot: something is to be reported
-	asked chan struct{} // taken by run between two looks, as a sign that it goes on
-	found uint64        // last index of the log when this process began; of run alone
-	// compared is what noteFile last looked at; of run alone.
-	compared struct {
-		file     *config.File
-		revision uint64
-	}
+	d      *Daemon
+	news   chan struct{} // one slot: something is to be reported
+	asked  chan struct{} // taken by run between two looks, as a sign that it goes on
+	looked occasion      // why lookAtFiles was last asked to look; of run alone
+	found  uint64        // last index of the log when this process began; of run alone
+	look   chan struct{} // one slot: the files are to be looked at anew
 
 	mu          sync.Mutex // guards what follows
 	verdicts    map[appName]probe.Verdict
@@ -41,34 +36,37 @@ type appName struct{ group, app string }
 
 func newDesk(d *Daemon) *desk {
 	return &desk{
-		d: d, news: make(chan struct{}, 1), asked: make(chan struct{}), verdicts: map[appName]probe.Verdict{}, sights: map[appName]switchover.Sight{},
+		d: d, news: make(chan struct{}, 1), asked: make(chan struct{}), look: make(chan struct{}, 1), verdicts: map[appName]probe.Verdict{}, sights: map[appName]switchover.Sight{},
 		revisions: map[appName]uint64{}, up: map[appName]time.Time{}, failing: map[string]string{}, about: failover.About{Version: d.o.Version},
 	}
 }
 
-// run reacts to states and news until ctx ends.
+// run reacts to states and news until ctx ends. Nothing in its loop waits for a file, a network or a disk: DNS answers and
+// reports come from here, also while the secret of some group is on a mount that hangs.
 func (k *desk) run(ctx context.Context) error {
 	voice := k.d.voice
 	current := k.d.node.Current()
 	var told uint64
 	k.found = k.d.node.Found()
-	files := time.NewTicker(lookAgain)
-	defer files.Stop()
+	again := time.NewTicker(lookAgain)
+	defer again.Stop()
 	served := make(chan uint64, 1)
 	var beside sync.WaitGroup
 	defer beside.Wait()
 	beside.Go(func() { voice.confirm(ctx, served) })
 	beside.Go(func() { voice.save(ctx) })
+	if k.d.o.outside == nil {
+		beside.Go(func() { k.lookAtFiles(ctx) })
+	}
 	targets := ""
 	var recheck <-chan time.Time // kept across news: they may come more often than it ticks
-	k.d.lookAtTrust(time.Now())
 	for {
 		changed := k.d.node.Watch()
 		state := k.d.node.State()
 		if state.Policy != nil {
 			voice.publish(state)
 			targets = k.aim(state, targets)
-			k.noteFile(state)
+			k.askForLook(state)
 			k.noteMembers(state)
 			k.noteWriters(state)
 			told = k.tell(state, told)
@@ -86,10 +84,8 @@ func (k *desk) run(ctx context.Context) error {
 			current = nil // once is enough
 		case <-k.news:
 		case <-k.asked:
-		case <-files.C:
-			targets = ""
-			k.d.lookAtTrust(time.Now())
-			k.compared.file = nil // it may have been edited
+		case <-again.C:
+			targets = "" // what could not be probed for want of descriptors may be by now
 			k.noteExpiries(k.d.prober.Verdicts())
 		case index := <-served:
 			k.mu.Lock()
@@ -282,7 +278,6 @@ func (k *desk) aim(state *failover.State, last string) string {
 	if err := k.d.prober.SetTargets(targets); err != nil {
 		k.d.log.Error().Err(err).Msg("cannot probe everything that the policy names")
 	}
-	k.noteMissing(state.Policy)
 	return key
 }
 
@@ -316,25 +311,6 @@ func (k *desk) forgetBut(known map[appName]bool) {
 	}
 }
 
-// noteMissing looks which files and variables of the policy this watcher lacks.
-func (k *desk) noteMissing(p *failover.Policy) {
-	dir := k.d.configured().Dir
-	var missing []failover.MissingFile
-	for _, g := range p.Groups {
-		for _, file := range config.Missing(failover.Policy{Zone: failover.Zone{Name: p.Zone.Name}, Groups: []failover.Group{g}}, dir) {
-			missing = append(missing, failover.MissingFile{Group: g.Name, File: file})
-		}
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if !reflect.DeepEqual(missing, k.about.Missing) {
-		k.about.Missing = missing
-		for _, m := range missing {
-			k.d.log.Warn().Str("group", m.Group).Str("file", m.File).Msg("a file or variable that the policy names is missing on this watcher")
-		}
-	}
-}
-
 // noteDisk has the others told when this watcher's disk runs out of space.
 func (k *desk) noteDisk(low bool) {
 	k.mu.Lock()
@@ -354,31 +330,6 @@ func (k *desk) looksUp(ctx context.Context) bool {
 	case <-timer.C:
 		return false
 	}
-}
-
-// noteFile compares this watcher's file with the policy in force, when either may have changed: in a switchover states come fast.
-// It is the file as it is on the disk, for after an apply that is the one in force, whoever has read it or not. One that cannot be
-// read proposes nothing; then what was last read counts.
-func (k *desk) noteFile(state *failover.State) {
-	read := k.d.configured()
-	if k.compared.file == read && k.compared.revision == state.PolicyRevision {
-		return
-	}
-	k.compared.file, k.compared.revision = read, state.PolicyRevision
-	file, err := checks().Load(k.d.o.ConfigPath)
-	if err != nil {
-		file = read
-	}
-	differs := !state.Policy.Equal(&file.Policy)
-	k.mu.Lock()
-	k.about.Differs = differs
-	k.mu.Unlock()
-}
-
-func (k *desk) fileDiffers() bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.about.Differs
 }
 
 // tell logs the events that this state brought: one line for each thing that a person would retell.

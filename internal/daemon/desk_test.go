@@ -126,18 +126,18 @@ func TestMissingFilesAreNamedByGroup(t *testing.T) {
 		}
 	}
 	program("on")
-	k.noteMissing(p)
+	k.noteMissing(t.Context(), p)
 	want := []failover.MissingFile{{Group: "a", File: filepath.Join(dir, "off")}, {Group: "b", File: filepath.Join(dir, "page")}, {Group: "b", File: "environment variable DESK_TEST_URL"}}
 	if _, about := k.collect(); !reflect.DeepEqual(about.Missing, want) {
 		t.Errorf("missing %+v, want %+v", about.Missing, want)
 	}
-	if f := k.d.stage.files(&failover.State{Policy: p}, &p.Groups[1]); f.OK || !strings.HasSuffix(f.Detail, "/page, environment variable DESK_TEST_URL") {
+	if f := k.d.stage.files(t.Context(), &p.Groups[1]); f.OK || !strings.HasSuffix(f.Detail, "/page, environment variable DESK_TEST_URL") {
 		t.Errorf("rehearsed: %+v", f)
 	}
 	program("off")
 	program("page")
 	t.Setenv("DESK_TEST_URL", "http://127.0.0.1:1/hunter2")
-	k.noteMissing(p)
+	k.noteMissing(t.Context(), p)
 	if _, about := k.collect(); len(about.Missing) != 0 {
 		t.Errorf("still missing: %+v", about.Missing)
 	}

@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/watchover-ha/watchover/internal/config"
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
@@ -121,7 +120,7 @@ func (s *stage) rehearse(ctx context.Context, group string) []failover.Finding {
 	if p == nil {
 		return []failover.Finding{{Check: "reach", Detail: fmt.Sprintf("this watcher does not know group %s yet", group)}}
 	}
-	found := []failover.Finding{s.files(state, p), s.dns(ctx, state)}
+	found := []failover.Finding{s.files(ctx, p), s.dns(ctx, state)}
 	found = append(found, s.d.observer.Rehearse(ctx, state, group)...)
 	if ctx.Err() != context.Canceled {
 		s.note(group, found, state, s.d.node.State())
@@ -144,8 +143,8 @@ func stillSo(before, now *failover.State, group string) bool {
 }
 
 // files looks for every file, program and variable that the group names. What is missing is a blocker of its own, missing_file.
-func (s *stage) files(state *failover.State, p *failover.Group) failover.Finding {
-	missing := config.Missing(failover.Policy{Zone: failover.Zone{Name: state.Policy.Zone.Name}, Groups: []failover.Group{*p}}, s.d.configured().Dir)
+func (s *stage) files(ctx context.Context, p *failover.Group) failover.Finding {
+	missing := s.d.missing(ctx, *p)
 	if len(missing) > 0 {
 		return failover.Finding{Check: "files", Detail: "missing or not to be used: " + strings.Join(missing, ", ")}
 	}

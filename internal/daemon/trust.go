@@ -24,7 +24,7 @@ type trust struct {
 	name   string
 	log    zerolog.Logger
 	keeper *pki.Keeper
-	warned time.Time // when the certificate's end was last logged; of the desk alone
+	warned time.Time // when the certificate's end was last logged; of lookAtFiles alone
 }
 
 // openTrust loads the files of cluster.tls. A certificate that has ended does not keep the watcher from starting: its
@@ -56,7 +56,7 @@ func (t *trust) credentials() func() cluster.Credentials {
 }
 
 // lookAtTrust takes up certificates that have changed, and says once a day when the watcher's own is about to end. The
-// desk calls it.
+// desk calls it, beside its loop.
 func (d *Daemon) lookAtTrust(now time.Time) {
 	if d.trust == nil {
 		return

@@ -116,12 +116,12 @@ func (m *mysql) warm(ctx context.Context) bool {
 
 func (m *mysql) connect(ctx context.Context) error {
 	config := m.config.Clone()
-	secret, err := password(m.o.PasswordFile, m.o.PasswordEnv)
+	secret, err := password(ctx, m.o.PasswordFile, m.o.PasswordEnv)
 	if err != nil {
 		return err
 	}
 	config.Passwd = secret
-	if err := trustMySQL(config, m.o.CAFile); err != nil {
+	if err := trustMySQL(ctx, config, m.o.CAFile); err != nil {
 		return err
 	}
 	connector, err := my.NewConnector(config)
@@ -134,8 +134,8 @@ func (m *mysql) connect(ctx context.Context) error {
 }
 
 // trustMySQL makes the file's authorities those that the server's certificate must come from.
-func trustMySQL(config *my.Config, caFile string) error {
-	pool, err := authorities(caFile)
+func trustMySQL(ctx context.Context, config *my.Config, caFile string) error {
+	pool, err := authorities(ctx, caFile)
 	if err != nil || pool == nil {
 		return err
 	}

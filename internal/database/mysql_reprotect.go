@@ -141,7 +141,7 @@ func (m *mysql) followStatements(ctx context.Context, to failover.Database) ([]s
 	if _, errPort := strconv.ParseUint(port, 10, 16); err != nil || errPort != nil {
 		return nil, errors.New("the new primary's dsn names no host and port that a replica could reach")
 	}
-	secret, err := password(to.PasswordFile, to.PasswordEnv)
+	secret, err := password(ctx, to.PasswordFile, to.PasswordEnv)
 	if err != nil {
 		return nil, err
 	}

@@ -94,12 +94,12 @@ func (p *postgres) connect(ctx context.Context) (*pgx.Conn, error) {
 		return p.conn, nil
 	}
 	config := p.config.Copy()
-	secret, err := password(p.o.PasswordFile, p.o.PasswordEnv)
+	secret, err := password(ctx, p.o.PasswordFile, p.o.PasswordEnv)
 	if err != nil {
 		return nil, err
 	}
 	config.Password = secret
-	if err := trust(&config.Config, p.o.CAFile); err != nil {
+	if err := trust(ctx, &config.Config, p.o.CAFile); err != nil {
 		return nil, err
 	}
 	for name, value := range session {
@@ -164,8 +164,8 @@ func milliseconds(d time.Duration) string {
 }
 
 // trust makes the file's authorities those that the server's certificate must come from.
-func trust(config *pgconn.Config, caFile string) error {
-	pool, err := authorities(caFile)
+func trust(ctx context.Context, config *pgconn.Config, caFile string) error {
+	pool, err := authorities(ctx, caFile)
 	if err != nil || pool == nil {
 		return err
 	}

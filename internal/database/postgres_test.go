@@ -1,6 +1,7 @@
 package database
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
+	"github.com/watchover-ha/watchover/pkg/localfile"
+	"github.com/watchover-ha/watchover/pkg/localfile/hung"
 )
 
 func TestParseLSN(t *testing.T) {
@@ -71,19 +74,19 @@ func TestPasswordFile(t *testing.T) {
 		return path
 	}
 	for text, want := range map[string]string{"secret": "secret", "secret\n": "secret", "secret\r\n": "secret", " two words \n": " two words ", "line\nline\n": "line\nline"} {
-		if got, err := password(write("good", text), ""); got != want || err != nil {
+		if got, err := password(t.Context(), write("good", text), ""); got != want || err != nil {
 			t.Errorf("%q: %q, %v", text, got, err)
 		}
 	}
-	if got, err := password("", ""); got != "" || err != nil {
+	if got, err := password(t.Context(), "", ""); got != "" || err != nil {
 		t.Errorf("none: %q, %v", got, err)
 	}
 	for name, path := range map[string]string{"missing": filepath.Join(dir, "none"), "empty": write("empty", "\n"), "directory": dir, "large": write("large", strings.Repeat("x", maxSecret+1))} {
-		if _, err := password(path, ""); !errors.Is(err, ErrFile) || strings.Contains(err.Error(), "xxx") {
+		if _, err := password(t.Context(), path, ""); !errors.Is(err, ErrFile) || strings.Contains(err.Error(), "xxx") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := authorities(write("ca", "no certificate")); !errors.Is(err, ErrFile) {
+	if _, err := authorities(t.Context(), write("ca", "no certificate")); !errors.Is(err, ErrFile) {
 		t.Errorf("authorities: %v", err)
 	}
 }
@@ -91,18 +94,18 @@ func TestPasswordFile(t *testing.T) {
 // A variable holds what a file would, and what is wrong with it is this watcher's fault, too.
 func TestPasswordVariable(t *testing.T) {
 	const name = "DATABASE_TEST_PASSWORD"
-	if _, err := password("", name); !errors.Is(err, ErrFile) || err.Error() != "cannot read environment variable "+name+": it is not set" {
+	if _, err := password(t.Context(), "", name); !errors.Is(err, ErrFile) || err.Error() != "cannot read environment variable "+name+": it is not set" {
 		t.Errorf("not set: %v", err)
 	}
 	for text, want := range map[string]string{"secret": "secret", "secret\n": "secret", " two words ": " two words "} {
 		t.Setenv(name, text)
-		if got, err := password("", name); got != want || err != nil {
+		if got, err := password(t.Context(), "", name); got != want || err != nil {
 			t.Errorf("%q: %q, %v", text, got, err)
 		}
 	}
 	for text, want := range map[string]string{"": "it is empty", "\n": "it is empty", strings.Repeat("x", maxSecret+1): "larger than"} {
 		t.Setenv(name, text)
-		if _, err := password("", name); !errors.Is(err, ErrFile) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "xxx") {
+		if _, err := password(t.Context(), "", name); !errors.Is(err, ErrFile) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "xxx") {
 			t.Errorf("%d bytes: %v", len(text), err)
 		}
 	}
@@ -122,6 +125,27 @@ func TestFollowReadsTheVariable(t *testing.T) {
 	for what, err := range map[string]error{"mysql": m.nothingErrant(t.Context(), to), "its statements": errStatements, "redis": errRedis} {
 		if !errors.Is(err, ErrFile) || !strings.Contains(err.Error(), "environment variable "+name+": it is not set") {
 			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// A password or the authorities lie on a mount that hangs: whoever asks waits until its deadline.
+func TestAFileThatHangs(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	if err := os.WriteFile(path, []byte("secret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	hung.File(t, path)
+	for kind, dsn := range map[string]string{
+		"postgres": "host=127.0.0.1 port=1 user=watchover sslmode=verify-full", "mysql": "watchover@tcp(127.0.0.1:1)/?tls=true", "redis": "rediss://127.0.0.1:1",
+	} {
+		for name, o := range map[string]Options{"password": {DSN: dsn, PasswordFile: path}, "authorities": {DSN: dsn, CAFile: path}} {
+			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+			err := Ping(ctx, kind, o)
+			cancel()
+			if !errors.Is(err, ErrFile) || !errors.Is(err, localfile.ErrHangs) {
+				t.Errorf("%s, %s: %v", kind, name, err)
+			}
 		}
 	}
 }

@@ -153,11 +153,11 @@ func (r *redis) begin(ctx context.Context) error {
 
 // dial connects and logs in.
 func (r *redis) dial(ctx context.Context) (*redisConn, error) {
-	secret, err := password(r.o.PasswordFile, r.o.PasswordEnv)
+	secret, err := password(ctx, r.o.PasswordFile, r.o.PasswordEnv)
 	if err != nil {
 		return nil, err
 	}
-	pool, err := authorities(r.o.CAFile)
+	pool, err := authorities(ctx, r.o.CAFile)
 	if err != nil {
 		return nil, err
 	}

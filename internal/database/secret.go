@@ -1,13 +1,14 @@
 package database
 
 import (
+	"context"
 	"crypto/x509"
 	"fmt"
-	"io"
 	"os"
 	"strings"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
+	"github.com/watchover-ha/watchover/pkg/localfile"
 )
 
 const (
@@ -16,14 +17,14 @@ const (
 )
 
 // password reads a password file, or the variable that holds a password instead; what ends its only line is not part of it.
-func password(path string, variable failover.Variable) (string, error) {
+func password(ctx context.Context, path string, variable failover.Variable) (string, error) {
 	if variable != "" {
 		return fromEnvironment(variable)
 	}
 	if path == "" {
 		return "", nil
 	}
-	text, err := readBounded(path, maxSecret)
+	text, err := readFile(ctx, path, maxSecret)
 	if err != nil {
 		return "", err
 	}
@@ -56,11 +57,11 @@ type variableFault struct{ error }
 func (variableFault) Is(target error) bool { return target == ErrFile }
 
 // authorities reads a file of certificates; nil: those of the system.
-func authorities(path string) (*x509.CertPool, error) {
+func authorities(ctx context.Context, path string) (*x509.CertPool, error) {
 	if path == "" {
 		return nil, nil
 	}
-	text, err := readBounded(path, maxCA)
+	text, err := readFile(ctx, path, maxCA)
 	if err != nil {
 		return nil, err
 	}
@@ -71,25 +72,10 @@ func authorities(path string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-func readBounded(path string, limit int64) ([]byte, error) {
-	info, err := os.Stat(path)
+func readFile(ctx context.Context, path string, limit int64) ([]byte, error) {
+	text, err := localfile.Read(ctx, path, limit)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read %w: %w", ErrFile, err)
-	}
-	if !info.Mode().IsRegular() { // a fifo would block for ever
-		return nil, fmt.Errorf("cannot read %s: it is not a regular file: %w", path, ErrFile)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read %w: %w", ErrFile, err)
-	}
-	defer func() { _ = f.Close() }()
-	text, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("cannot read %w: %w", ErrFile, err)
-	}
-	if int64(len(text)) > limit {
-		return nil, fmt.Errorf("cannot use %s: it is larger than %d bytes: %w", path, limit, ErrFile)
 	}
 	return text, nil
 }

@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
+	"github.com/watchover-ha/watchover/pkg/localfile"
 )
 
 const (
@@ -26,7 +27,7 @@ const (
 
 // post sends the event to a webhook; any 2xx is told. No error of this function names the URL or a part of it.
 func (n *Notifier) post(ctx context.Context, w *failover.Webhook, m *message) error {
-	target, err := n.readURL(w)
+	target, err := n.readURL(ctx, w)
 	if err != nil {
 		return err
 	}
@@ -72,7 +73,7 @@ func source(w *failover.Webhook) string {
 }
 
 // readURL reads the secret: the only line of the file, or of the variable, that is not empty.
-func (n *Notifier) readURL(w *failover.Webhook) (string, error) {
+func (n *Notifier) readURL(ctx context.Context, w *failover.Webhook) (string, error) {
 	if w.URLEnv != "" {
 		text, err := w.URLEnv.Read(os.LookupEnv, maxURLFile)
 		if err != nil {
@@ -80,17 +81,9 @@ func (n *Notifier) readURL(w *failover.Webhook) (string, error) {
 		}
 		return parseURL(text, source(w))
 	}
-	f, err := os.Open(n.resolve(w.URLFile))
+	text, err := localfile.Read(ctx, n.resolve(w.URLFile), maxURLFile)
 	if err != nil {
 		return "", fmt.Errorf("cannot read the webhook's URL: %w", err)
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, maxURLFile+1))
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("cannot read the webhook's URL: %w", err)
-	case len(text) > maxURLFile:
-		return "", fmt.Errorf("cannot use %s: it is larger than %d bytes", w.URLFile, maxURLFile)
 	}
 	return parseURL(text, source(w))
 }

@@ -3,6 +3,7 @@ package notify
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	stdlog "log"
@@ -18,6 +19,8 @@ import (
 	"github.com/rs/zerolog"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
+	"github.com/watchover-ha/watchover/pkg/localfile"
+	"github.com/watchover-ha/watchover/pkg/localfile/hung"
 )
 
 // secret is in every URL of these tests, and must be in nothing that is written down.
@@ -52,6 +55,15 @@ func postTo(t *testing.T, n *Notifier, w *failover.Webhook, patience time.Durati
 		t.Fatal(err)
 	}
 	return n.post(ctx, w, m)
+}
+
+// The URL lies on a mount that hangs: the attempt is over in time, so that leadership can be handed over.
+func TestAURLFileThatHangs(t *testing.T) {
+	n := poster(t, "http://127.0.0.1:1/")
+	hung.File(t, n.resolve("hook.url"))
+	if err := post(t, n, 50*time.Millisecond); !errors.Is(err, localfile.ErrHangs) {
+		t.Errorf("got %v", err)
+	}
 }
 
 func TestWhatAWebhookGets(t *testing.T) {

@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/watchover-ha/watchover/pkg/localfile"
 )
 
 // authority is what signs.
@@ -22,14 +24,14 @@ type authority struct {
 // loadAuthority reads ca.pem and ca.key of dir.
 func loadAuthority(dir string, now time.Time) (*authority, error) {
 	certPath, keyPath := filepath.Join(dir, CAFile), filepath.Join(dir, CAKeyFile)
-	certText, err := readBounded(certPath)
+	certText, err := localfile.ReadSoon(certPath, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w in %q: %s is missing", ErrNoAuthority, dir, CAFile)
 	}
 	if err != nil {
 		return nil, err
 	}
-	keyText, err := readBounded(keyPath)
+	keyText, err := localfile.ReadSoon(keyPath, maxFile)
 	if err != nil {
 		return nil, fmt.Errorf("the authority's key is needed to issue: %w", err)
 	}

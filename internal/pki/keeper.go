@@ -69,7 +69,7 @@ func (k *Keeper) load(seen [3]stamps, now time.Time) (changed bool, err error) {
 
 func look(f Files) (seen [3]stamps) {
 	for i, path := range []string{f.CA, f.Cert, f.Key} {
-		if info, err := os.Stat(path); err == nil {
+		if info, err := stat(path); err == nil {
 			seen[i] = stamps{modified: info.ModTime(), size: info.Size(), info: info}
 		}
 	}

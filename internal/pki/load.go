@@ -1,17 +1,19 @@
 package pki
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/watchover-ha/watchover/pkg/localfile"
 )
 
 // maxFile bounds each file, in bytes: a handful of certificates.
@@ -89,7 +91,7 @@ func Faults(err error) []*Fault {
 func load(f Files, name string, now time.Time) (*Identity, []*Fault) {
 	var faults []*Fault
 	read := func(part Part, path string) []byte {
-		text, err := readBounded(path)
+		text, err := localfile.ReadSoon(path, maxFile)
 		if err != nil {
 			faults = append(faults, &Fault{Part: part, Text: "cannot read file: " + err.Error(), Err: err})
 		}
@@ -234,7 +236,7 @@ func (id *Identity) Overdue(now time.Time) string {
 
 // Exposed reports whether others than the owner and the group may read the key.
 func (f Files) Exposed() bool {
-	info, err := os.Stat(f.Key)
+	info, err := stat(f.Key)
 	return err == nil && info.Mode().Perm()&0o007 != 0
 }
 
@@ -247,26 +249,9 @@ func names(cert *x509.Certificate) string {
 	return fmt.Sprintf("%q", strings.Join(shown, ", "))
 }
 
-// readBounded reads the regular file at path.
-func readBounded(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() { // a fifo would block for ever
-		return nil, fmt.Errorf("%s is not a regular file", path)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = f.Close() }()
-	text, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(text) > maxFile {
-		return nil, fmt.Errorf("%s is larger than %d KiB", path, maxFile>>10)
-	}
-	return text, nil
+// stat is os.Stat, but no longer than a file system that is well needs.
+func stat(path string) (os.FileInfo, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), localfile.Patience)
+	defer cancel()
+	return localfile.Look(ctx, path, func() (os.FileInfo, error) { return os.Stat(path) })
 }

@@ -88,7 +88,7 @@ func healthRequest(service string) []byte {
 }
 
 func (c *grpcCheck) check(ctx context.Context) (answer, error) {
-	if err := c.refresh(); err != nil {
+	if err := c.refresh(ctx); err != nil {
 		return answer{}, err
 	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url, bytes.NewReader(c.frame))
@@ -174,11 +174,11 @@ func healthStatus(frame []byte) (uint64, error) {
 }
 
 // refresh takes in a changed CA file. A transport must not be changed once used, so new roots come with a new one.
-func (c *grpcCheck) refresh() error {
+func (c *grpcCheck) refresh(ctx context.Context) error {
 	if c.caFile == nil {
 		return nil
 	}
-	pool, err := loadPool(c.caFile)
+	pool, err := loadPool(ctx, c.caFile)
 	if err != nil || pool == nil {
 		return err
 	}

@@ -114,7 +114,7 @@ func serverName(request *http.Request) string {
 
 func (c *httpCheck) check(ctx context.Context) (answer, error) {
 	c.keeper.begin()
-	if err := c.refresh(); err != nil {
+	if err := c.refresh(ctx); err != nil {
 		return answer{}, err
 	}
 	if c.keeper.age() > c.maxAge {
@@ -218,14 +218,14 @@ func (c *httpCheck) readBody(body io.Reader) (whole bool, err error) {
 }
 
 // refresh takes in changed files, and the headers as they are in the environment.
-func (c *httpCheck) refresh() error {
+func (c *httpCheck) refresh(ctx context.Context) error {
 	if c.headerEnv != "" {
 		if err := c.readVariable(); err != nil {
 			return errUnable{err}
 		}
 	}
 	if c.headerFile != nil {
-		data, err := c.headerFile.changed()
+		data, err := c.headerFile.changed(ctx)
 		if err != nil {
 			return err
 		}
@@ -239,7 +239,7 @@ func (c *httpCheck) refresh() error {
 	if c.caFile == nil {
 		return nil
 	}
-	pool, err := loadPool(c.caFile)
+	pool, err := loadPool(ctx, c.caFile)
 	if err != nil || pool == nil {
 		return err
 	}

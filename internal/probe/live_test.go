@@ -2,7 +2,6 @@ package probe
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -15,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
+	"github.com/watchover-ha/watchover/pkg/localfile/hung"
 )
 
 // live runs a Prober against real sockets and returns the channels of what it tells.
@@ -51,6 +51,21 @@ func await(t *testing.T, changes chan Verdict, want failover.Verdict) Verdict {
 			}
 		case <-timeout.C:
 			t.Fatalf("never told %s", want)
+		}
+	}
+}
+
+func until(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	timeout := time.NewTimer(2 * testTimeout)
+	defer timeout.Stop()
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-timeout.C:
+			t.Fatalf("waited too long until %s", what)
 		}
 	}
 }
@@ -157,24 +172,55 @@ func TestMissingFiles(t *testing.T) {
 	p, changes, _ := live(t, prometheus.NewRegistry(), dir)
 	spec := httpProbe(server.URL)
 	spec.HeaderFile = "main.headers"
-	err := p.SetTargets([]Target{{Group: "shop", App: "main", Probes: []failover.Probe{spec}, Probing: rhythm}})
-	var missing *MissingFilesError
 	path := filepath.Join(dir, "main.headers")
-	if !errors.As(err, &missing) || len(missing.Files) != 1 || missing.Files[0].Path != path || missing.Files[0].App != "main" {
-		t.Fatalf("error %v", err)
-	}
-	if !strings.Contains(err.Error(), "shop/main/http: cannot read file: open "+path) {
-		t.Errorf("error %v", err)
+	if err := p.SetTargets([]Target{{Group: "shop", App: "main", Probes: []failover.Probe{spec}, Probing: rhythm}}); err != nil {
+		t.Fatal(err)
 	}
 	if v := await(t, changes, failover.VerdictUnknown); v.Group != "shop" {
 		t.Errorf("%+v", v)
 	}
+	until(t, "it is told which file", func() bool {
+		return p.Verdicts()[0].Probes["http"].Reason == "cannot read file: stat "+path+": no such file or directory"
+	})
 	if err := os.WriteFile(path, []byte("X-Key: 1\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	await(t, changes, failover.VerdictUp)
-	if files := p.MissingFiles(); len(files) != 0 {
-		t.Errorf("still missing: %+v", files)
+}
+
+// The header file of an app lies on a mount that hangs: that says nothing about the app, and is nothing to the others.
+func TestAFileThatHangsIsNoFaultOfTheApp(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "main.headers")
+	if err := os.WriteFile(path, []byte("X-Key: 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	free := hung.File(t, path)
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer server.Close()
+	p, changes, _ := live(t, prometheus.NewRegistry(), dir)
+	hanging := httpProbe(server.URL)
+	hanging.HeaderFile = "main.headers"
+	if err := p.SetTargets([]Target{
+		{Group: "shop", App: "main", Probes: []failover.Probe{hanging}, Probing: rhythm},
+		{Group: "shop", App: "standby", Probes: []failover.Probe{httpProbe(server.URL)}, Probing: rhythm},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if v := await(t, changes, failover.VerdictUp); v.App != "standby" {
+		t.Errorf("%s is up", v.App)
+	}
+	asked := func() bool {
+		p.Poke("shop", "main") // waits as little as Verdicts does
+		return p.Verdicts()[0].Probes["http"].Reason != ""
+	}
+	until(t, "main's file is told to hang", asked)
+	if v := p.Verdicts()[0]; v.Verdict != failover.VerdictUnknown || v.Probes["http"].Reason != "cannot read file: "+path+": its file system does not answer" {
+		t.Errorf("%+v", v)
+	}
+	free()
+	if v := await(t, changes, failover.VerdictUp); v.App != "main" {
+		t.Errorf("%s is up", v.App)
 	}
 }
 
@@ -185,19 +231,15 @@ func TestMissingVariables(t *testing.T) {
 	p, changes, _ := live(t, prometheus.NewRegistry(), t.TempDir())
 	spec := httpProbe(server.URL)
 	spec.HeaderEnv = "PROBE_TEST_MISSING"
-	err := p.SetTargets([]Target{{Group: "shop", App: "main", Probes: []failover.Probe{spec}, Probing: rhythm}})
-	var missing *MissingFilesError
-	if !errors.As(err, &missing) || len(missing.Files) != 1 || missing.Files[0].Path != "environment variable PROBE_TEST_MISSING" {
-		t.Fatalf("error %v", err)
+	if err := p.SetTargets([]Target{{Group: "shop", App: "main", Probes: []failover.Probe{spec}, Probing: rhythm}}); err != nil {
+		t.Fatal(err)
 	}
-	if v := await(t, changes, failover.VerdictUnknown); v.Group != "shop" {
-		t.Errorf("%+v", v)
-	}
+	until(t, "it is told which variable", func() bool {
+		v := p.Verdicts()[0]
+		return v.Verdict == failover.VerdictUnknown && v.Probes["http"].Reason == "cannot read environment variable PROBE_TEST_MISSING: it is not set"
+	})
 	t.Setenv("PROBE_TEST_MISSING", "X-Key: 1")
 	await(t, changes, failover.VerdictUp)
-	if files := p.MissingFiles(); len(files) != 0 {
-		t.Errorf("still missing: %+v", files)
-	}
 }
 
 func TestCertificatesAreTold(t *testing.T) {
@@ -236,18 +278,5 @@ func TestARefusedCertificateIsTold(t *testing.T) {
 	server.Close() // down as before, but no longer because of its certificate
 	if v := await(t, changes, failover.VerdictDown); v.App != "main" || v.Untrusted {
 		t.Errorf("%s is down, %q: untrusted %v", v.App, v.Reason, v.Untrusted)
-	}
-}
-
-func TestExecutables(t *testing.T) {
-	dir := t.TempDir()
-	plain := filepath.Join(dir, "plain")
-	if err := os.WriteFile(plain, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for path, missing := range map[string]bool{"/bin/sh": false, plain: true, dir: true, filepath.Join(dir, "none"): true, "by-path": false} {
-		if got := missingFiles("", failover.Probe{Exec: []string{path}}); (len(got) > 0) != missing {
-			t.Errorf("%s: %+v", path, got)
-		}
 	}
 }

@@ -139,17 +139,14 @@ func New(options Options) (*Prober, error) {
 }
 
 // SetTargets replaces what is probed. Targets that are equal to those before keep their state and connections; all
-// others start at unknown. It may be called at any time. If a target cannot be built, nothing changes. If only files
-// are missing on this watcher, the targets are taken and the error is a *MissingFilesError.
+// others start at unknown. It may be called at any time and waits for no file: while one is missing or hangs on this watcher,
+// the verdicts that need it stay unknown. If a target cannot be built, nothing changes.
 func (p *Prober) SetTargets(targets []Target) error {
 	if err := p.replace(targets); err != nil {
 		return err
 	}
 	notify(p.changed)
 	notify(p.news)
-	if missing := p.MissingFiles(); len(missing) > 0 {
-		return &MissingFilesError{Files: missing}
-	}
 	return nil
 }
 
@@ -274,23 +271,6 @@ func (p *Prober) Certificates() []Certificate {
 		for _, one := range a.probes {
 			if !one.expires.IsZero() {
 				all = append(all, Certificate{a.target.Group, a.target.App, one.name, one.expires})
-			}
-		}
-	}
-	return all
-}
-
-// MissingFiles looks now which files the targets need that cannot be read on this watcher.
-func (p *Prober) MissingFiles() []MissingFile {
-	p.mu.Lock()
-	apps := slices.Clone(p.apps) // the files are looked at without the lock: a disk that hangs must not stop the probes
-	p.mu.Unlock()
-	var all []MissingFile
-	for _, a := range apps {
-		for i, spec := range a.target.Probes {
-			for _, missing := range missingFiles(p.options.Dir, spec) {
-				missing.Group, missing.App, missing.Probe = a.target.Group, a.target.App, a.probes[i].name
-				all = append(all, missing)
 			}
 		}
 	}

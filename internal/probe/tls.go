@@ -35,7 +35,7 @@ func newTLSCheck(spec failover.Probe, around surroundings) (checker, error) {
 
 func (c *tlsCheck) check(ctx context.Context) (answer, error) {
 	if c.caFile != nil {
-		pool, err := loadPool(c.caFile)
+		pool, err := loadPool(ctx, c.caFile)
 		if err != nil {
 			return answer{}, err
 		}

@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
+	"github.com/watchover-ha/watchover/pkg/localfile"
 )
 
 const (
@@ -35,7 +36,7 @@ func (o *outside) request(ctx context.Context, h *failover.HTTP, id identity) (r
 	if h.Host != "" {
 		req.Host = h.Host
 	}
-	if err := o.headers(req, h); err != nil {
+	if err := o.headers(ctx, req, h); err != nil {
 		return reply{}, err
 	}
 	for _, pair := range id.pairs(o.watcher) {
@@ -46,7 +47,7 @@ func (o *outside) request(ctx context.Context, h *failover.HTTP, id identity) (r
 	if id.key != "" {
 		req.Header.Set("Idempotency-Key", id.key)
 	}
-	transport, err := o.transport(h)
+	transport, err := o.transport(ctx, h)
 	if err != nil {
 		return reply{}, err
 	}
@@ -63,7 +64,7 @@ func (o *outside) request(ctx context.Context, h *failover.HTTP, id identity) (r
 	return reply{code: resp.StatusCode, output: string(body)}, nil
 }
 
-func (o *outside) transport(h *failover.HTTP) (*http.Transport, error) {
+func (o *outside) transport(ctx context.Context, h *failover.HTTP) (*http.Transport, error) {
 	t := &http.Transport{
 		DialContext:            (&net.Dialer{KeepAlive: -1}).DialContext,
 		DisableKeepAlives:      true,
@@ -76,9 +77,9 @@ func (o *outside) transport(h *failover.HTTP) (*http.Transport, error) {
 	}
 	t.TLSClientConfig = &tls.Config{ServerName: hostOnly(h.Host), MinVersion: tls.VersionTLS12}
 	if h.CAFile != "" {
-		pem, err := readSmall(o.resolve(h.CAFile), maxCAFile)
+		pem, err := localfile.Read(ctx, o.resolve(h.CAFile), maxCAFile)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("cannot read ca_file: %w", err)
 		}
 		t.TLSClientConfig.RootCAs = x509.NewCertPool()
 		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(pem) {
@@ -90,7 +91,7 @@ func (o *outside) transport(h *failover.HTTP) (*http.Transport, error) {
 
 // headers adds the "Name: value" lines of header_file or header_env, the only places for credentials. Their values are in
 // no error.
-func (o *outside) headers(req *http.Request, h *failover.HTTP) error {
+func (o *outside) headers(ctx context.Context, req *http.Request, h *failover.HTTP) error {
 	if h.HeaderEnv != "" {
 		text, err := h.HeaderEnv.Read(os.LookupEnv, maxHeaderFile)
 		if err != nil {
@@ -101,9 +102,9 @@ func (o *outside) headers(req *http.Request, h *failover.HTTP) error {
 	if h.HeaderFile == "" {
 		return nil
 	}
-	text, err := readSmall(o.resolve(h.HeaderFile), maxHeaderFile)
+	text, err := localfile.Read(ctx, o.resolve(h.HeaderFile), maxHeaderFile)
 	if err != nil {
-		return err
+		return fmt.Errorf("cannot read header_file: %w", err)
 	}
 	return addHeaders(req, text, h.HeaderFile)
 }
@@ -132,22 +133,6 @@ func isToken(text string) bool {
 	return text != "" && !strings.ContainsFunc(text, func(c rune) bool {
 		return !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || strings.ContainsRune(marks, c))
 	})
-}
-
-func readSmall(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot open %s: %w", path, errors.Unwrap(err))
-	}
-	defer f.Close()
-	text, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err != nil {
-		return nil, fmt.Errorf("cannot read %s: %w", path, err)
-	}
-	if int64(len(text)) > limit {
-		return nil, fmt.Errorf("cannot use %s: it is larger than %d bytes", path, limit)
-	}
-	return text, nil
 }
 
 func method(h *failover.HTTP) string {

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
+	"github.com/watchover-ha/watchover/pkg/localfile"
+	"github.com/watchover-ha/watchover/pkg/localfile/hung"
 )
 
 var full = identity{
@@ -257,6 +259,23 @@ func TestHTTPThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
+// A secret or the authorities lie on a mount that hangs: the act is over at its deadline all the same.
+func TestAFileThatHangsEndsWithTheAct(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"token", "ca.pem"} {
+		write(t, filepath.Join(dir, name), "X-Token: a\n")
+		hung.File(t, filepath.Join(dir, name))
+	}
+	for name, h := range map[string]failover.HTTP{"token": {URL: "http://127.0.0.1:1/", HeaderFile: "token"}, "ca.pem": {URL: "https://127.0.0.1:1/", CAFile: "ca.pem"}} {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		_, err := newOutside(Options{Dir: dir}).do(ctx, failover.Action{HTTP: &h}, full)
+		cancel()
+		if !errors.Is(err, localfile.ErrHangs) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestHTTPSVerifiesTheName(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	server.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes that fail on purpose
@@ -273,14 +292,14 @@ func TestHTTPSVerifiesTheName(t *testing.T) {
 	write(t, filepath.Join(dir, "huge.pem"), string(pem)+strings.Repeat("#", 1<<20))
 	for _, tc := range []struct{ ca, host, err string }{
 		{"all-roots.pem", "example.com", ""},
-		{"huge.pem", "example.com", "larger than 1048576 bytes"},
+		{"huge.pem", "example.com", "larger than 1024 KiB"},
 		{"ca.pem", "example.com", ""}, // httptest's certificate is for it
 		{"ca.pem", "example.com:8443", ""},
 		{"ca.pem", "", ""}, // and for 127.0.0.1
 		{"ca.pem", "other.example.net", "not other.example.net"},
 		{"", "example.com", "unknown authority"},
 		{"empty.pem", "example.com", "it holds no certificate"},
-		{"none.pem", "example.com", "cannot open"},
+		{"none.pem", "example.com", "cannot read"},
 	} {
 		o := newOutside(Options{Dir: dir})
 		_, err := o.do(t.Context(), failover.Action{HTTP: &failover.HTTP{URL: server.URL, Host: tc.host, CAFile: tc.ca}}, full)
