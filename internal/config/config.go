@@ -20,8 +20,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/watchover-ha/watchover/internal/localfile"
 	"github.com/watchover-ha/watchover/pkg/failover"
-	"github.com/watchover-ha/watchover/pkg/localfile"
 )
 
 // Bounds on what is read. A policy is replicated and kept in every snapshot, so its size is bounded at the door.

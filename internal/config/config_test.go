@@ -17,9 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/watchover-ha/watchover/internal/localfile"
+	"github.com/watchover-ha/watchover/internal/localfile/hung"
 	"github.com/watchover-ha/watchover/pkg/failover"
-	"github.com/watchover-ha/watchover/pkg/localfile"
-	"github.com/watchover-ha/watchover/pkg/localfile/hung"
 )
 
 var update = flag.Bool("update", false, "write testdata/bad/*.want anew")

@@ -9,8 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/watchover-ha/watchover/internal/localfile"
 	"github.com/watchover-ha/watchover/pkg/failover"
-	"github.com/watchover-ha/watchover/pkg/localfile"
 )
 
 // Missing returns what p names and this process cannot use on this machine: local files, resolved in dir, and then variables

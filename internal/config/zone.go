@@ -5,8 +5,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/watchover-ha/watchover/internal/localfile"
 	"github.com/watchover-ha/watchover/pkg/failover"
-	"github.com/watchover-ha/watchover/pkg/localfile"
 )
 
 // policy reads zone and groups, the part of the file that is replicated.

@@ -30,7 +30,7 @@ func (k *desk) askForLook(state *failover.State) {
 }
 
 // lookAtFiles is the desk's eye on this machine's files until ctx ends. Files may be on a mount that hangs, so it has a
-// goroutine of its own, which the desk waits for when it stops; every look is bounded (pkg/localfile), so neither that nor the
+// goroutine of its own, which the desk waits for when it stops; every look is bounded (internal/localfile), so neither that nor the
 // next look comes never.
 func (k *desk) lookAtFiles(ctx context.Context) {
 	again := time.NewTicker(lookAgain)

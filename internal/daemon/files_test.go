@@ -13,8 +13,8 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/watchover-ha/watchover/internal/localfile/hung"
 	"github.com/watchover-ha/watchover/pkg/failover"
-	"github.com/watchover-ha/watchover/pkg/localfile/hung"
 )
 
 // accepts is the address of an app that is well until down is called.

@@ -10,9 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/watchover-ha/watchover/internal/localfile"
+	"github.com/watchover-ha/watchover/internal/localfile/hung"
 	"github.com/watchover-ha/watchover/pkg/failover"
-	"github.com/watchover-ha/watchover/pkg/localfile"
-	"github.com/watchover-ha/watchover/pkg/localfile/hung"
 )
 
 func TestParseLSN(t *testing.T) {

@@ -7,8 +7,8 @@ import (
 	"os"
 	"strings"
 
+	"github.com/watchover-ha/watchover/internal/localfile"
 	"github.com/watchover-ha/watchover/pkg/failover"
-	"github.com/watchover-ha/watchover/pkg/localfile"
 )
 
 const (

@@ -15,8 +15,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/watchover-ha/watchover/internal/localfile"
 	"github.com/watchover-ha/watchover/pkg/failover"
-	"github.com/watchover-ha/watchover/pkg/localfile"
 )
 
 const (

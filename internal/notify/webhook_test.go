@@ -18,9 +18,9 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"github.com/watchover-ha/watchover/internal/localfile"
+	"github.com/watchover-ha/watchover/internal/localfile/hung"
 	"github.com/watchover-ha/watchover/pkg/failover"
-	"github.com/watchover-ha/watchover/pkg/localfile"
-	"github.com/watchover-ha/watchover/pkg/localfile/hung"
 )
 
 // secret is in every URL of these tests, and must be in nothing that is written down.

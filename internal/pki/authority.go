@@ -12,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/watchover-ha/watchover/pkg/localfile"
+	"github.com/watchover-ha/watchover/internal/localfile"
 )
 
 // authority is what signs.

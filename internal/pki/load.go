@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/watchover-ha/watchover/pkg/localfile"
+	"github.com/watchover-ha/watchover/internal/localfile"
 )
 
 // maxFile bounds each file, in bytes: a handful of certificates.

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/net/http/httpguts"
 
-	"github.com/watchover-ha/watchover/pkg/localfile"
+	"github.com/watchover-ha/watchover/internal/localfile"
 )
 
 // maxFile bounds a header or CA file in bytes; a bundle of all public roots is about 220 KiB.

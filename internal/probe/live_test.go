@@ -13,8 +13,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 
+	"github.com/watchover-ha/watchover/internal/localfile/hung"
 	"github.com/watchover-ha/watchover/pkg/failover"
-	"github.com/watchover-ha/watchover/pkg/localfile/hung"
 )
 
 // live runs a Prober against real sockets and returns the channels of what it tells.

@@ -13,7 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/watchover-ha/watchover/pkg/localfile/hung"
+	"github.com/watchover-ha/watchover/internal/localfile/hung"
 )
 
 func write(t *testing.T, text string) string {
