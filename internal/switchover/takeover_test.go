@@ -217,9 +217,9 @@ func TestStartThatCommitsAfterLeadWasLeftIsGivenUp(t *testing.T) {
 	for _, abort := range []bool{false, true} {
 		play(t, nil, func(w *world) {
 			id := w.request()
-			w.app("main", func(a *fakeApp) { a.slow["on"] = time.Hour }) // so that it does not get further in that moment
-			w.lead()()                                                   // leads for a moment, and its hands are still
-			w.app("main", func(a *fakeApp) { a.slow["on"] = 0 })
+			w.app("main", func(a *fakeApp) { a.slow["check"], a.slow["role"] = time.Hour, time.Hour }) // so that it begins nothing in that moment
+			w.lead()()                                                                                 // leads for a moment, and its hands are still
+			w.app("main", func(a *fakeApp) { a.slow["check"], a.slow["role"] = 0, 0 })
 			step := w.journal.State().Groups[group].Switchover.Step(failover.StepMaintenanceOn)
 			if step.Open != "" {
 				t.Fatalf("%+v", step)
