@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -81,17 +82,25 @@ func (f *file) edit(t *testing.T, old, changed string) {
 	}
 }
 
-// freeAddress is on a loopback address of this process's own, so that no other process takes it meanwhile.
+// freeAddress is on a loopback address of this process's own, so that no other process takes it meanwhile, and is not given out
+// again: the kernel may well choose a port once more that was closed just now.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	pid := os.Getpid()
-	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 64+pid>>16&63, pid>>8&255, pid&255))
-	if err != nil {
-		t.Fatal(err)
+	for {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 64+pid>>16&63, pid>>8&255, pid&255))
+		if err != nil {
+			t.Fatal(err)
+		}
+		address := l.Addr().String()
+		_ = l.Close()
+		if _, again := givenOut.LoadOrStore(address, true); !again {
+			return address
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
 }
+
+var givenOut sync.Map // addresses
 
 func TestLoadConfigErrors(t *testing.T) {
 	f := newFile(t)
