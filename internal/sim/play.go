@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing/synctest"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
 // Outcome is what became of a run.
@@ -53,7 +55,11 @@ func (w *world) final() string {
 	text := []string{fmt.Sprintf("active %s, writer %s, open %v", g.Active, g.Writer, g.Switchover.Open())}
 	for _, o := range append(slices.Clone(g.History), g.Switchover) {
 		if o != nil {
-			text = append(text, fmt.Sprintf("%s from %s to %s: %s, %s%v", o.Kind, o.From, o.To, o.Result, stepsText(o), o.Exceptions))
+			steps := stepsText(o)
+			if o.Result == failover.ResultHalted { // whether the next try of its step is just under way is chance
+				steps = strings.ReplaceAll(steps, "="+string(failover.StepRunning), "="+string(failover.StepFailed))
+			}
+			text = append(text, fmt.Sprintf("%s from %s to %s: %s, %s%v", o.Kind, o.From, o.To, o.Result, steps, o.Exceptions))
 		}
 	}
 	for _, a := range w.apps {
