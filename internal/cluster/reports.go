@@ -34,7 +34,7 @@ type reports struct {
 func newReports(watcher string, boot uint64, version string) *reports {
 	return &reports{
 		watcher: watcher, boot: boot, seq: 1, kept: map[reportKey]failover.Report{},
-		about: failover.About{Boot: boot, Seq: 1, Version: version},
+		about: failover.About{Boot: boot, Seq: 1, Version: version, Unseen: true},
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/watchover-ha/watchover/pkg/client"
@@ -318,7 +319,7 @@ func stepViews(steps []failover.Step) []client.Step {
 	for _, step := range steps {
 		list = append(list, client.Step{
 			Name: string(step.Name), App: step.App, State: string(step.State), Token: step.Token, Attempts: step.Attempts,
-			StartedAt: timePointer(step.StartedAt), EndedAt: timePointer(step.EndedAt), Error: step.Error, Output: step.Output,
+			StartedAt: timePointer(step.StartedAt), EndedAt: timePointer(step.EndedAt), Error: step.Error, Output: joined(step.Output, step.AfterOutput),
 		})
 	}
 	return list
@@ -385,4 +386,12 @@ func timePointer(t *time.Time) *client.Time {
 		return nil
 	}
 	return timeValue(*t)
+}
+
+// joined is what a step printed and then its hooks, each beginning a line.
+func joined(output, after string) string {
+	if output != "" && after != "" && !strings.HasSuffix(output, "\n") {
+		output += "\n"
+	}
+	return output + after
 }

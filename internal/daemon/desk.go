@@ -29,7 +29,9 @@ type desk struct {
 	up          map[appName]time.Time        // since when this watcher's verdict is up
 	failing     map[string]string            // group: writer whose probes have begun to fail
 	about       failover.About
-	membersSaid bool // the file's watchers with the state's; of run alone
+	filesSeen   bool   // lookAtFiles has looked at what the policy names
+	unreadable  string // why this watcher's file could not be read at the last look; of lookAtFiles alone
+	membersSaid bool   // the file's watchers with the state's; of run alone
 }
 
 type appName struct{ group, app string }
@@ -41,7 +43,8 @@ func newDesk(d *Daemon) *desk {
 	}
 }
 
-// run reacts to states and news until ctx ends. Nothing in its loop waits for a file, a network or a disk: DNS answers and
+// run reacts to states and news until ctx ends. Nothing in its loop waits for a file that the policy or the configuration names, or for a
+// network, and for the data directory only keepPatience: DNS answers and
 // reports come from here, also while the secret of some group is on a mount that hangs.
 func (k *desk) run(ctx context.Context) error {
 	voice := k.d.voice
@@ -251,6 +254,7 @@ func (k *desk) collect() ([]failover.Report, failover.About) {
 	about := k.about
 	about.Expires = k.d.trust.expires()
 	about.Faults = k.d.stage.all()
+	about.Unseen = !k.filesSeen && k.d.o.outside == nil
 	return reports, about
 }
 

@@ -39,6 +39,13 @@ func (k *desk) lookAtFiles(ctx context.Context) {
 		if state := k.d.node.State(); state.Policy != nil {
 			k.noteMissing(ctx, state.Policy)
 			k.noteFile(state)
+			k.mu.Lock()
+			first := !k.filesSeen
+			k.filesSeen = true
+			k.mu.Unlock()
+			if first {
+				k.wake()
+			}
 		}
 		k.d.lookAtTrust(time.Now())
 		select {
@@ -96,6 +103,12 @@ func (k *desk) noteFile(state *failover.State) {
 	file, err := checks().Load(k.d.o.ConfigPath)
 	if err != nil {
 		file = k.d.configured()
+		if text := err.Error(); text != k.unreadable {
+			k.unreadable = text
+			k.d.log.Warn().Err(oneLine(err)).Str("file", k.d.o.ConfigPath).Msg("the file cannot be used as it is now; a restart would fail")
+		}
+	} else {
+		k.unreadable = ""
 	}
 	differs := !state.Policy.Equal(&file.Policy)
 	k.mu.Lock()

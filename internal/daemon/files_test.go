@@ -133,3 +133,46 @@ func TestAFileThatHangsHoldsUpNoSwitchover(t *testing.T) {
 		t.Errorf("it says %q", step.Error)
 	}
 }
+
+// A restart lifts nothing of what the process before it had found missing, before it has looked itself: an outage would be acted on
+// meanwhile.
+func TestARestartLiftsNoMissingFile(t *testing.T) {
+	address, _ := accepts(t)
+	f := newFile(t)
+	token := filepath.Join(filepath.Dir(f.path), "token")
+	if err := os.WriteFile(token, []byte("X-Token: a\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f.groups = fmt.Sprintf(`
+  shop:
+    record: shop
+    apps:
+      - {name: main, address: [192.0.2.10], probes: [{kind: http, url: "http://127.0.0.1:1/", header_file: token}]}
+      - {name: standby, address: [198.51.100.10], probes: [{kind: tcp, address: %q}]}
+    probe: {interval: 60s}
+`, address)
+	f.write(t)
+	hung.File(t, token)
+	var boot uint64 // of the process before
+	for range 2 {
+		d, err := New(Options{ConfigPath: f.path, Version: "0.1.0", Log: zerolog.Nop()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		stop := runs(t, d)
+		s := until(t, d, "it has looked, and the file is missing", func(s *failover.State) bool {
+			if s.Policy == nil || s.Members[0].About.Boot == boot {
+				return false
+			}
+			about := s.Members[0].About
+			if boot != 0 && len(about.Missing) == 0 {
+				t.Errorf("entry %d says that nothing is missing", s.Index)
+			}
+			return !about.Unseen && len(about.Missing) == 1
+		})
+		boot = s.Members[0].About.Boot
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -8,8 +8,8 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// stopPatience is how long one part may take to stop before that is said aloud; it is waited for all the same, until a
-// second signal ends the process.
+// stopPatience is how long one part may take to stop before that is said aloud. After a signal it is waited for all the same, until
+// a second one ends the process; where another part has failed it is left behind.
 const stopPatience = 15 * time.Second
 
 // lifecycle runs parts together and stops them one by one, last added first.
@@ -51,20 +51,29 @@ func (l *lifecycle) run(ctx context.Context, log zerolog.Logger) error {
 		log.Error().Err(p.err).Str("what", p.name).Msg("a part has ended, the watcher stops")
 	}
 	for i := len(l.parts) - 1; i >= 0; i-- {
-		if err := l.parts[i].end(log); err != nil && first == nil {
+		if err := l.parts[i].end(log, first != nil); err != nil && first == nil {
 			first = err
 		}
 	}
 	return first
 }
 
-func (p *part) end(log zerolog.Logger) error {
+// end stops a part. Where another one has failed, what holds that one up may hold up this one too: then it is left behind, for the
+// process is to be started again.
+func (p *part) end(log zerolog.Logger, failed bool) error {
 	p.stop()
-	late := time.AfterFunc(stopPatience, func() {
+	late := time.NewTimer(stopPatience)
+	defer late.Stop()
+	select {
+	case <-p.done:
+	case <-late.C:
+		if failed {
+			log.Error().Str("what", p.name).Msg("a part does not stop and is left behind")
+			return nil
+		}
 		log.Warn().Str("what", p.name).Msg("a part takes long to stop; a second signal ends the process at once")
-	})
-	<-p.done
-	late.Stop()
+		<-p.done
+	}
 	if p.err != nil {
 		return fmt.Errorf("cannot stop %s in order: %w", p.name, p.err)
 	}

@@ -51,6 +51,28 @@ func TestPartsStopInReverseOrder(t *testing.T) {
 	})
 }
 
+// What holds up one part may hold up others: where one has failed nobody waits for them for ever, for the process is to be started
+// again.
+func TestAPartThatHangsIsLeftBehindWhereAnotherHasFailed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var d diary
+		var l lifecycle
+		free := make(chan struct{})
+		l.add("last", d.part("last", 0, nil))
+		l.add("hangs", func(context.Context) error { <-free; return nil })
+		l.add("fails", func(context.Context) error { return errors.New("lost") })
+		began := time.Now()
+		err := l.run(t.Context(), zerolog.Nop())
+		if err == nil || err.Error() != "fails ended: lost" || !slices.Equal(d.lines, []string{"last"}) {
+			t.Errorf("%v; stopped are %v", err, d.lines)
+		}
+		if took := time.Since(began); took != stopPatience {
+			t.Errorf("it took %s, want %s", took, stopPatience)
+		}
+		close(free)
+	})
+}
+
 func TestErrorsOfParts(t *testing.T) {
 	lost, other := errors.New("lost"), errors.New("other")
 	dies := func(err error) func(context.Context) error { return func(context.Context) error { return err } }

@@ -1,11 +1,16 @@
 package guard
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
+
+	"github.com/watchover-ha/watchover/internal/localfile"
 )
 
 // lookPath finds a program as execvp(3) does, but in the PATH that the program itself will see, and never in the
@@ -39,9 +44,11 @@ func startError(c Command, path string, errno syscall.Errno) error {
 	switch errno {
 	case syscall.ENOENT, syscall.ENOTDIR:
 		hint = "check the path"
-		if info, err := os.Stat(dirOf(c)); err != nil || !info.IsDir() {
+		if info, err := lookAt(dirOf(c)); errors.Is(err, localfile.ErrHangs) {
+			break
+		} else if err != nil || !info.IsDir() {
 			hint = fmt.Sprintf("its working directory %s is missing", dirOf(c))
-		} else if _, err := os.Stat(resolve(c, path)); err == nil {
+		} else if _, err := lookAt(resolve(c, path)); err == nil {
 			hint = "the file is there, but the interpreter named in its first line is not"
 		}
 	case syscall.EACCES:
@@ -57,6 +64,15 @@ func startError(c Command, path string, errno syscall.Errno) error {
 	}
 	return fmt.Errorf("cannot run %q: %w: %s", path, errno, hint)
 }
+
+// lookAt is for a hint, and no hint is worth waiting for a mount that hangs.
+func lookAt(path string) (os.FileInfo, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), hintPatience)
+	defer cancel()
+	return localfile.Look(ctx, path, func() (os.FileInfo, error) { return os.Stat(path) })
+}
+
+const hintPatience = 100 * time.Millisecond
 
 func dirOf(c Command) string {
 	if c.Dir == "" {

@@ -33,10 +33,16 @@ type app struct {
 	alarm        bool    // a first failure is to be told
 }
 
-// opinion is what is news when it changes.
+// opinion is what others are told of an app.
 type opinion struct {
 	verdict   failover.Verdict
 	untrusted bool
+}
+
+// news: another verdict, and that it is the certificate, though not that it no longer is: behind a balancer that could change
+// with every probe, and each change is an entry in the log.
+func (o opinion) news(told opinion) bool {
+	return o.verdict != told.verdict || o.untrusted && !told.untrusted
 }
 
 // probe is one of an app's probes.

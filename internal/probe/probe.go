@@ -82,7 +82,7 @@ type Options struct {
 	Dir     string // where relative ca_file and header_file begin
 	Exec    ExecFunc
 	Ping    PingFunc
-	// OnChange is called for each new verdict and each change of Untrusted, one call at a time. If one changes again before the call is made,
+	// OnChange is called for each new verdict, and where Untrusted comes to hold, one call at a time. If it changes again before the call,
 	// only the last one is told. It must not wait long: later changes wait for it.
 	OnChange func(Verdict)
 	// OnFirstFailure is called when a probe of an app that was up fails for the first time, before any verdict that

@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
 func TestLocalFaultsAreOurs(t *testing.T) {
@@ -53,5 +55,21 @@ func TestReasons(t *testing.T) {
 				t.Errorf("%q (%d), want %q (%d)", got, judge(tt.err), tt.want, tt.o)
 			}
 		})
+	}
+}
+
+func TestWhatIsNewsOfAnOpinion(t *testing.T) {
+	down, refused, up := opinion{verdict: failover.VerdictDown}, opinion{failover.VerdictDown, true}, opinion{verdict: failover.VerdictUp}
+	for _, tc := range []struct {
+		now, told opinion
+		want      bool
+	}{
+		{down, opinion{}, true}, {down, down, false}, {up, refused, true},
+		{refused, down, true},
+		{down, refused, false}, // else two servers behind one address could fill the log
+	} {
+		if got := tc.now.news(tc.told); got != tc.want {
+			t.Errorf("%v after %v: %v", tc.now, tc.told, got)
+		}
 	}
 }

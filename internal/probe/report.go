@@ -125,14 +125,14 @@ func (a *app) uncertainty() blame {
 	return blame{reason: "no full round of probes yet"}
 }
 
-// say sets the verdict. Only a change is news, and whether the certificate is the reason; one that changes otherwise is there
-// for who asks.
+// say sets the verdict. Only a change is news, and that the certificate has become the reason; a reason that changes otherwise is
+// there for who asks.
 func (p *Prober) say(a *app, verdict failover.Verdict, why blame) {
 	if verdict != a.verdict {
 		a.since = time.Now()
 	}
 	a.verdict, a.blame = verdict, why
-	if (opinion{verdict, why.untrusted}) != a.told {
+	if (opinion{verdict, why.untrusted}).news(a.told) {
 		notify(p.news)
 	}
 }

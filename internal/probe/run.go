@@ -125,7 +125,7 @@ func (p *Prober) collect() (alarms, verdicts []Verdict) {
 			a.alarm = false
 			alarms = append(alarms, Verdict{Group: a.target.Group, App: a.target.App})
 		}
-		if is := (opinion{a.verdict, a.blame.untrusted}); is != a.told {
+		if is := (opinion{a.verdict, a.blame.untrusted}); is.news(a.told) {
 			a.told = is
 			verdicts = append(verdicts, a.tell())
 		}

@@ -70,6 +70,9 @@ func (w *world) startProgram(c *call) {
 		p.does = list[0]
 		if p.does.times--; p.does.times <= 0 {
 			w.faults[key] = list[1:]
+			if len(list) == 1 {
+				delete(w.faults, key)
+			}
 		}
 	}
 	p.live()

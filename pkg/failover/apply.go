@@ -145,7 +145,10 @@ func (s *State) report(c *Reports) Result {
 		m := &s.Members[i]
 		about, ok := c.About[m.Name]
 		if ok && newer(about.Boot, about.Seq, m.About.Boot, m.About.Seq) {
-			about.Missing = about.Missing[:min(len(about.Missing), maxMissing)]
+			if about.Unseen { // a restart lifts nothing
+				about.Missing, about.Differs = m.About.Missing, m.About.Differs
+			}
+			about.Missing = s.boundMissing(about.Missing)
 			if about.Faults != nil {
 				about.Faults = bounded(about.Faults)
 			}
@@ -160,6 +163,22 @@ func (s *State) report(c *Reports) Result {
 		}
 	}
 	return Result{Accepted: true}
+}
+
+// boundMissing keeps so many of the missing files, and one at least of each group, for that is what holds the group back.
+func (s *State) boundMissing(list []MissingFile) []MissingFile {
+	if len(list) <= maxMissing {
+		return list
+	}
+	var kept []MissingFile
+	told := map[string]bool{}
+	for _, f := range list {
+		if s.Groups[f.Group] != nil && (len(kept) < maxMissing || !told[f.Group]) {
+			kept = append(kept, f)
+			told[f.Group] = true
+		}
+	}
+	return kept
 }
 
 // noteDisk announces that a watcher's disk begins or ceases to run out of space.

@@ -84,15 +84,3 @@ func cut(text string, most int) string {
 	}
 	return text[:most]
 }
-
-// cutFront keeps the end of a text, as cut does its beginning.
-func cutFront(text string, most int) string {
-	if len(text) <= most {
-		return text
-	}
-	text = text[len(text)-most:]
-	for len(text) > 0 && !utf8.RuneStart(text[0]) {
-		text = text[1:]
-	}
-	return text
-}

@@ -109,9 +109,9 @@ func (s *State) ended(e *Ended) (Result, bool) {
 	step.Open, step.EndedAt = "", at(s.Time)
 	step.Error = cut(e.Error, maxText)
 	if work == WorkAfter {
-		step.Output = cutFront(step.Output+e.Output, MaxOutput)
+		step.AfterOutput = cut(e.Output, MaxOutput)
 	} else {
-		step.Output = cut(e.Output, MaxOutput)
+		step.Output, step.AfterOutput = cut(e.Output, MaxOutput), ""
 	}
 	if e.Outcome == OutcomeDone {
 		step.Error = ""
@@ -252,6 +252,9 @@ func (s *State) startKeeping(g *GroupState, st *Start) Result {
 	if m.Open != nil && m.Open.Term == s.Term {
 		return refuse(CodeStale, "attempt_open", "attempt %d on %s is open", m.Open.Token, st.App)
 	}
+	if w := g.Switchover; !st.Release && st.Part == PartDatabase && g.Apps[st.App].TellsFrozen && w.awaitsPromotion(st.App) {
+		w.noteWritable() // a keeper has seen it open; one that does not tell is frozen once more in any case
+	}
 	m.Open = &Attempt{Token: s.Token(s.Index), Term: s.Term, Part: st.Part, Since: s.Time, Timeout: s.Timeout(st.Task)}
 	m.Attempts++
 	return Result{Accepted: true, Token: m.Open.Token}
@@ -280,9 +283,6 @@ func (s *State) endKeeping(g *GroupState, e *Ended) (Result, bool) {
 	m.Error = ""
 	m.kept(part)
 	if !e.Release {
-		if w := g.Switchover; part == PartDatabase && a.TellsFrozen && w.awaitsPromotion(a.Name) {
-			w.noteWritable() // one that does not tell is frozen once more in any case
-		}
 		s.event("fenced", g.Name, a.Name, fmt.Sprintf("%s answered open and was fenced again (%s)", a.Name, part), nil)
 		return Result{}, true
 	}

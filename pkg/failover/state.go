@@ -16,7 +16,7 @@ const (
 	MaxOutput     = 4096 // bytes of an attempt's output
 	maxText       = 1024 // bytes of a reason, cause or error
 	MaxFound      = 1024 // bytes of what a step's undo needs, and of a position
-	maxMissing    = 64   // missing files that a watcher may tell
+	maxMissing    = 64   // missing files that a watcher may tell, beside one of each group
 	lastYear      = 9000 // of an entry's clock; a time beyond 9999 cannot be encoded (RFC 3339, section 1)
 	stateFormat   = 1
 	generationBit = 40 // a token is generation << 40 + index
@@ -75,6 +75,7 @@ type About struct {
 	Differs bool          `json:"differs,omitempty"` // its file proposes another policy than the one in force
 	Served  uint64        `json:"served,omitempty"`  // index of the newest zone content that its name server answered
 	Missing []MissingFile `json:"missing,omitempty"`
+	Unseen  bool          `json:"unseen,omitempty"`   // it has not looked at its files since Boot: Missing and Differs hold as they were
 	Faults  []Fault       `json:"faults,omitempty"`   // of its last rehearsals
 	Expires *time.Time    `json:"expires,omitempty"`  // its certificate; nil: it has none
 	LowDisk bool          `json:"low_disk,omitempty"` // its data directory is running out of space
@@ -316,26 +317,27 @@ type Switchover struct {
 
 // Step is one entry of the plan as it stands. Attempts, Token, Error and Output are of the last attempt, undo included.
 type Step struct {
-	Name      StepName   `json:"name"`
-	App       string     `json:"app"` // whom it acts on
-	State     StepState  `json:"state"`
-	Token     uint64     `json:"token"`
-	Attempts  int        `json:"attempts"`
-	StartedAt *time.Time `json:"started_at"`
-	EndedAt   *time.Time `json:"ended_at"`
-	Error     string     `json:"error"`
-	Output    string     `json:"output,omitempty"`
-	Prior     string     `json:"prior,omitempty"`    // non-secret state seen before the first act; what undo goes back to
-	Found     string     `json:"found,omitempty"`    // what the database's driver needs to go back to it; not secret
-	Position  string     `json:"position,omitempty"` // of freeze: where the frozen database's log ends; catch-up waits for it
-	Tries     int        `json:"tries,omitempty"`    // failed attempts in the present series
-	Waiting   uint64     `json:"waiting,omitempty"`  // entry from which a wait (backoff, halted, verify) is counted
-	Acted     bool       `json:"acted,omitempty"`    // an attempt was started, so the target may have been touched
-	Open      Work       `json:"open,omitempty"`     // what the open attempt does; empty: none is open
-	OpenTerm  uint64     `json:"open_term,omitempty"`
-	After     AfterState `json:"after,omitempty"`
-	Untold    bool       `json:"untold,omitempty"` // of freeze: done, but the database does not tell it
-	Redo      bool       `json:"redo,omitempty"`   // asked for again by the last look before the point of no return
+	Name        StepName   `json:"name"`
+	App         string     `json:"app"` // whom it acts on
+	State       StepState  `json:"state"`
+	Token       uint64     `json:"token"`
+	Attempts    int        `json:"attempts"`
+	StartedAt   *time.Time `json:"started_at"`
+	EndedAt     *time.Time `json:"ended_at"`
+	Error       string     `json:"error"`
+	Output      string     `json:"output,omitempty"`
+	AfterOutput string     `json:"after_output,omitempty"` // of its after hooks
+	Prior       string     `json:"prior,omitempty"`        // non-secret state seen before the first act; what undo goes back to
+	Found       string     `json:"found,omitempty"`        // what the database's driver needs to go back to it; not secret
+	Position    string     `json:"position,omitempty"`     // of freeze: where the frozen database's log ends; catch-up waits for it
+	Tries       int        `json:"tries,omitempty"`        // failed attempts in the present series
+	Waiting     uint64     `json:"waiting,omitempty"`      // entry from which a wait (backoff, halted, verify) is counted
+	Acted       bool       `json:"acted,omitempty"`        // an attempt was started, so the target may have been touched
+	Open        Work       `json:"open,omitempty"`         // what the open attempt does; empty: none is open
+	OpenTerm    uint64     `json:"open_term,omitempty"`
+	After       AfterState `json:"after,omitempty"`
+	Untold      bool       `json:"untold,omitempty"` // of freeze: done, but the database does not tell it
+	Redo        bool       `json:"redo,omitempty"`   // asked for again by the last look before the point of no return
 }
 
 // What a step found before it touched anything, as far as its undo has to know: an app that was in maintenance, or a
