@@ -60,6 +60,14 @@ func (a *app) open() bool { return !a.dead && !a.hung && !a.sick && !a.closed }
 // writable reports whether the database takes writes, if it is asked.
 func (a *app) writable() bool { return a.db != nil && a.db.primary && !a.db.frozen }
 
+// restart boots the host after it was down for so long. What is over between two looks nobody sees.
+func (a *app) restart(down time.Duration) {
+	if down < time.Second && a.db != nil && a.db.frozen && a.washesFreeze() && !a.w.script.yes("tells") {
+		a.untold = true
+	}
+	a.boot()
+}
+
 // boot starts the host again. What is lost of what was turned depends on the app.
 func (a *app) boot() {
 	a.dead, a.hung = false, false

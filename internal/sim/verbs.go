@@ -215,6 +215,7 @@ func appEvent(w *world, args []string) {
 	if a == nil {
 		return
 	}
+	down := w.now() - a.since
 	a.since = w.now()
 	a.byHand = a.byHand || slices.Contains([]string{"close", "empty"}, args[1])
 	switch args[1] {
@@ -222,12 +223,11 @@ func appEvent(w *world, args []string) {
 		a.dead = true
 	case "boot":
 		if a.dead {
-			a.boot()
+			a.restart(down)
 		}
 	case "reboot":
 		if !a.dead {
-			a.untold = a.untold || a.db != nil && a.db.frozen && a.washesFreeze() && !w.script.yes("tells")
-			a.boot()
+			a.restart(0)
 		}
 	case "hang":
 		a.hung = true
