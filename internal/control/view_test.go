@@ -174,6 +174,9 @@ func TestWatcherState(t *testing.T) {
 			if got := watcherState(failover.Member{Name: "w1"}, test.w, test.l); got != test.want {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
+			if got := watcherState(failover.Member{Name: "w1", Joining: true}, test.w, test.l); got != "joining" {
+				t.Errorf("while it joins: %q", got)
+			}
 		})
 	}
 }
@@ -236,6 +239,11 @@ func TestWarnings(t *testing.T) {
 			s.Policy.Groups[0].Apps[0].Maintenance = &failover.Maintenance{}
 			s.Groups["shop"].Apps["main"].Maintenance = failover.SwitchOff
 		}, nil},
+		{"active app closed", func(s *failover.State, _ *Local) {
+			s.Groups["shop"].Switchover = nil
+			s.Groups["shop"].Apps["main"].Maintenance = failover.SwitchOn
+		}, []string{warnActiveClosed}},
+		{"active app closed by a switchover", func(s *failover.State, _ *Local) { s.Groups["shop"].Apps["main"].Maintenance = failover.SwitchOn }, nil},
 		{"standby open", func(s *failover.State, _ *Local) {
 			s.Policy.Groups[0].Apps[0].Maintenance = &failover.Maintenance{}
 			s.Groups["shop"].Apps["main"].Maintenance = failover.SwitchOff

@@ -50,8 +50,9 @@ func (l *lifecycle) run(ctx context.Context, log zerolog.Logger) error {
 		first = fmt.Errorf("%s ended: %w", p.name, orUnexpected(p.err))
 		log.Error().Err(p.err).Str("what", p.name).Msg("a part has ended, the watcher stops")
 	}
+	failed := first != nil // by itself, and not while it was stopped
 	for i := len(l.parts) - 1; i >= 0; i-- {
-		if err := l.parts[i].end(log, first != nil); err != nil && first == nil {
+		if err := l.parts[i].end(log, failed); err != nil && first == nil {
 			first = err
 		}
 	}

@@ -38,11 +38,11 @@ func TestPartsStopInReverseOrder(t *testing.T) {
 		var d diary
 		var l lifecycle
 		l.add("a", d.part("a", 0, nil))
-		l.add("b", d.part("b", time.Second, nil))
-		l.add("c", d.part("c", 20*time.Second, nil)) // longer than is patiently waited for
+		l.add("b", d.part("b", 20*time.Second, nil)) // longer than is patiently waited for
+		l.add("c", d.part("c", time.Second, errors.New("not in order")))
 		ctx, cancel := context.WithCancel(context.Background())
 		time.AfterFunc(time.Second, cancel)
-		if err := l.run(ctx, zerolog.Nop()); err != nil {
+		if err := l.run(ctx, zerolog.Nop()); err == nil || err.Error() != "cannot stop c in order: not in order" {
 			t.Error(err)
 		}
 		if !slices.Equal(d.lines, []string{"c", "b", "a"}) {
