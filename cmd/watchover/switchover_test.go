@@ -45,6 +45,15 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
+// What force may lose is said before it is done, also to who wants the answer in JSON, which is the answer alone.
+func TestForceShowsTheRiskInJSONToo(t *testing.T) {
+	socket := serving(t, up())
+	code, stdout, stderr := run(t, socket, "", "switchover", "shop", "--force", "--yes", "--wait=false", "-o", "json")
+	if code != exitDone || !json.Valid([]byte(stdout)) || !strings.HasPrefix(stderr, "planned switchover of shop to standby:\n") {
+		t.Errorf("exit %d, %q, %q", code, stdout, stderr)
+	}
+}
+
 func TestRiskIsShown(t *testing.T) {
 	bytes, seconds := int64(4096), 1.5
 	plan := client.DryRun{Kind: "forced", To: "standby", Steps: []client.Step{{Name: "promote", App: "standby"}}, AtRisk: client.AtRisk{Bytes: &bytes, Seconds: &seconds}}

@@ -152,11 +152,47 @@ func TestEventsAreToldOnce(t *testing.T) {
 	s.Events = []failover.Event{{Seq: 2, Type: "old"}, {Seq: 3, Type: "old"}}
 	told := k.tell(s, 0)
 	s.Index, s.EventSeq = 8, 4
-	s.Events = append(s.Events, failover.Event{Seq: 4, Type: "new"})
+	s.Events = append(s.Events, failover.Event{Seq: 4, Type: "new", Data: map[string]string{"watcher": "w2"}})
 	told = k.tell(s, told)
 	if k.tell(s, told); told != 4 || strings.Count(log.String(), "new") != 1 || strings.Contains(log.String(), "old") {
 		t.Errorf("told up to %d: %s", told, log.String())
 	}
+	if line := log.String(); strings.Contains(line, `"watcher":`) || !strings.Contains(line, `"about_watcher":"w2"`) {
+		t.Errorf("the watcher whose line it is is not the one that it tells of: %s", line)
+	}
+}
+
+// After an apply the file on the disk is what is in force, though nobody has had it read again.
+func TestTheFileIsComparedAsItIsOnTheDisk(t *testing.T) {
+	f := newFile(t)
+	k := emptyDesk(filepath.Dir(f.path))
+	k.d.o.ConfigPath = f.path
+	s := failover.NewState()
+	read := func() *config.File {
+		file, err := LoadConfig(f.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	expect := func(when string, want bool) {
+		t.Helper()
+		if k.noteFile(s); k.fileDiffers() != want {
+			t.Errorf("%s: it differs: %v", when, !want)
+		}
+	}
+	k.d.file = read()
+	s.Policy = &read().Policy
+	expect("at first", false)
+	f.groups = groupText("shop", "192.0.2.99")
+	f.write(t)
+	expect("edited", true)
+	s.Policy = &read().Policy
+	expect("applied", false)
+	if err := os.Remove(f.path); err != nil {
+		t.Fatal(err)
+	}
+	expect("gone, so what was last read counts", true)
 }
 
 func TestOutageOfAWriterEnds(t *testing.T) {

@@ -252,7 +252,7 @@ func (s *State) startKeeping(g *GroupState, st *Start) Result {
 	if m.Open != nil && m.Open.Term == s.Term {
 		return refuse(CodeStale, "attempt_open", "attempt %d on %s is open", m.Open.Token, st.App)
 	}
-	if w := g.Switchover; !st.Release && st.Part == PartDatabase && g.Apps[st.App].TellsFrozen && w.awaitsPromotion(st.App) {
+	if w := g.Switchover; st.Part == PartDatabase && g.Apps[st.App].TellsFrozen && w.awaitsPromotion(st.App) {
 		w.noteWritable() // a keeper has seen it open; one that does not tell is frozen once more in any case
 	}
 	m.Open = &Attempt{Token: s.Token(s.Index), Term: s.Term, Part: st.Part, Since: s.Time, Timeout: s.Timeout(st.Task)}
