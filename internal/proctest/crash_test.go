@@ -25,8 +25,12 @@ type scenario struct {
 	prepare  func(c *cluster)                               // once
 }
 
+// unhurried gives a step time for its hooks, its act and the look after it, four programs one after the other, on a machine that is
+// slow for a while: one that runs out of tries ends otherwise than without a crash.
+const unhurried = "timeout: 2s, tries: 10, backoff: 100ms"
+
 var planned = scenario{
-	settings: settings{mode: "manual", hooks: true},
+	settings: settings{mode: "manual", hooks: true, steps: unhurried},
 	begin:    askSwitchover,
 	again: func(c *cluster, from, to string) string {
 		c.makeReplica(from)
@@ -36,7 +40,7 @@ var planned = scenario{
 }
 
 var failedOver = scenario{
-	settings: settings{hooks: true},
+	settings: settings{hooks: true, steps: unhurried},
 	begin:    func(c *cluster, from string) { c.killApp(from) },
 	again: func(c *cluster, from, to string) string {
 		c.makeReplica(from)
