@@ -27,15 +27,15 @@ type keeper struct {
 	term    uint64    // the state's, then
 	log     zerolog.Logger
 
-	mu       sync.Mutex // guards what follows
-	believed map[failover.Task]bool
-	half     map[failover.Task]bool // freezes that failed, perhaps half-way: what the database tells is not all
+	mu       sync.Mutex                  // guards what follows
+	believed map[failover.Task]time.Time // when a database that is taken to be frozen, since it does not tell, last answered
+	half     map[failover.Task]bool      // freezes that failed, perhaps half-way: what the database tells is not all
 	upAt     map[failover.Task]time.Time
 }
 
 func newKeeper(r *Runner, j Journal, group string, began time.Time, term uint64) *keeper {
 	return &keeper{r: r, journal: j, group: group, began: began, term: term, log: r.opts.Log.With().Str("group", group).Logger(),
-		believed: map[failover.Task]bool{}, half: map[failover.Task]bool{}, upAt: map[failover.Task]time.Time{}}
+		believed: map[failover.Task]time.Time{}, half: map[failover.Task]bool{}, upAt: map[failover.Task]time.Time{}}
 }
 
 // run looks after each obliged app in a goroutine of its own, so that a slow one does not hold up another.
@@ -160,7 +160,8 @@ func (k *keeper) owed(ctx context.Context, state *failover.State, task failover.
 	case task.Release:
 		return true, true
 	}
-	return o.Role == failover.RolePrimary && (!o.Frozen && !k.believes(task) || k.halfDone(task)), true
+	believed := k.believes(task, state.Policy.Group(task.Group).Probing)
+	return o.Role == failover.RolePrimary && (!o.Frozen && !believed || k.halfDone(task)), true
 }
 
 // cameBack reports whether an app without a maintenance check has begun to answer since it was last turned.
@@ -308,13 +309,23 @@ func (k *keeper) identity(state *failover.State, task failover.Task) identity {
 func (k *keeper) believe(task failover.Task, yes bool) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.believed[task] = yes
+	delete(k.believed, task)
+	if yes {
+		k.believed[task] = time.Now()
+	}
 }
 
-func (k *keeper) believes(task failover.Task) bool {
+// believes is asked when the database has answered. What it did between two looks that were further apart than a round's wait and
+// its two looks, because hands were at work meanwhile or kept failing, nobody knows: it may have restarted without its freeze.
+func (k *keeper) believes(task failover.Task, rhythm failover.Probing) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.believed[task]
+	last, ok := k.believed[task]
+	if !ok || time.Since(last) > rhythm.RetryInterval+2*rhythm.Timeout {
+		return false
+	}
+	k.believed[task] = time.Now()
+	return true
 }
 
 func (k *keeper) halfDone(task failover.Task) bool {

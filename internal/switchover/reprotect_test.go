@@ -62,6 +62,22 @@ func TestReprotectFailsWhenNoStreamIsSeen(t *testing.T) {
 	})
 }
 
+// Nobody looks while the hands are at work for a minute: a database that would not tell may have lost its freeze by then.
+func TestUntoldFreezeIsMadeOnceMoreAfterAFailedReprotect(t *testing.T) {
+	play(t, withProgram, func(w *world) {
+		w.app("main", func(a *fakeApp) { a.tells, a.deaf = false, map[string]bool{"reprotect": true} })
+		defer w.lead()()
+		w.request()
+		want(t, "result", w.ended().Result, failover.ResultDone)
+		w.rest(10 * time.Second)
+		old := len(w.runs("main freeze"))
+		w.see("standby", failover.VerdictUp)
+		w.reprotect(false)
+		w.rest(20 * time.Second)
+		want(t, "freezes", len(w.runs("main freeze"))-old, 1)
+	})
+}
+
 func TestReprotectWithoutAWay(t *testing.T) {
 	planned(t, nil, func(w *world) {
 		if got := w.reprotect(false); got.Error != errNoWay.Error() {
