@@ -166,6 +166,21 @@ func (j *judge) noteReports(e failover.Entry, g *failover.GroupState) {
 	}
 }
 
+// forgetReports leaves only those that a state has taken in: the entries with the later ones are lost.
+func (j *judge) forgetReports(s *failover.State) {
+	clear(j.verdicts)
+	g := s.Groups[group]
+	if g == nil {
+		return
+	}
+	for name, a := range g.Apps {
+		j.verdicts[name] = map[string]failover.Report{}
+		for watcher, r := range a.Reports {
+			j.verdicts[name][watcher] = *r
+		}
+	}
+}
+
 func (j *judge) noteOrders(e failover.Entry, after *failover.State, r failover.Result) {
 	switch c := e.Command; {
 	case !r.Accepted:

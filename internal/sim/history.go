@@ -81,6 +81,9 @@ func (l *ledger) cutBack(n int) {
 		delete(l.judge.answered, x.entry.Command.ID) // it may come again, and then for the first time
 	}
 	l.records, l.states, l.results = l.records[:n:n], l.states[:n:n], l.results[:n:n]
+	if n > 0 {
+		l.judge.forgetReports(l.states[n-1])
+	}
 }
 
 // beginAnew puts a recovered state in the place of the last one; no log reaches further back than that.
