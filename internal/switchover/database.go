@@ -126,7 +126,8 @@ func stopReplication(ctx context.Context, db Database) (string, error) {
 	return output, err
 }
 
-func promote(ctx context.Context, db Database) (string, error) {
+// promote makes a database the primary. lift: one that does not tell may still be frozen by an earlier switchover.
+func promote(ctx context.Context, db Database, lift bool) (string, error) {
 	output, err := db.Promote(ctx)
 	if err != nil {
 		return output, err
@@ -135,7 +136,7 @@ func promote(ctx context.Context, db Database) (string, error) {
 	if err == nil && seen.Role != failover.RolePrimary {
 		err = fmt.Errorf("the database says it is %s after it was promoted", seen.Role)
 	}
-	if err == nil && seen.Frozen {
+	if err == nil && (seen.Frozen || lift) {
 		// A rebuilt old main may have kept the freeze of an earlier switchover; the target must take writes.
 		return unfreeze(ctx, db, "")
 	}

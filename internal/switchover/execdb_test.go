@@ -106,6 +106,7 @@ func TestActsAreReadBack(t *testing.T) {
 		}
 	}
 	unfreeze := func(ctx context.Context, d Database) (string, error) { return unfreeze(ctx, d, "") }
+	promote := func(ctx context.Context, d Database) (string, error) { return promote(ctx, d, false) }
 	for _, tc := range []struct {
 		name   string
 		act    func(context.Context, *fakeDatabase) (bool, error)

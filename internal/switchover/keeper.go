@@ -29,13 +29,12 @@ type keeper struct {
 
 	mu       sync.Mutex                  // guards what follows
 	believed map[failover.Task]time.Time // when a database that is taken to be frozen, since it does not tell, last answered
-	half     map[failover.Task]bool      // freezes that failed, perhaps half-way: what the database tells is not all
 	upAt     map[failover.Task]time.Time
 }
 
 func newKeeper(r *Runner, j Journal, group string, began time.Time, term uint64) *keeper {
 	return &keeper{r: r, journal: j, group: group, began: began, term: term, log: r.opts.Log.With().Str("group", group).Logger(),
-		believed: map[failover.Task]time.Time{}, half: map[failover.Task]bool{}, upAt: map[failover.Task]time.Time{}}
+		believed: map[failover.Task]time.Time{}, upAt: map[failover.Task]time.Time{}}
 }
 
 // run looks after each obliged app in a goroutine of its own, so that a slow one does not hold up another.
@@ -43,6 +42,7 @@ func (k *keeper) run(ctx context.Context) {
 	var tending sync.WaitGroup
 	defer tending.Wait()
 	busy := map[string]chan struct{}{}
+	ended := make(chan struct{}, 1)
 	for {
 		changed := k.journal.Watch()
 		state := k.journal.State()
@@ -50,7 +50,7 @@ func (k *keeper) run(ctx context.Context) {
 			return
 		}
 		for _, app := range state.Obliged(k.group) {
-			if done, ok := busy[app]; ok && !isClosed(done) {
+			if done, ok := busy[app]; ok && !isClosed(done) || ctx.Err() != nil {
 				continue
 			}
 			done := make(chan struct{})
@@ -58,6 +58,7 @@ func (k *keeper) run(ctx context.Context) {
 			tending.Add(1)
 			go func() {
 				defer tending.Done()
+				defer poke(ended)
 				defer close(done)
 				k.tend(ctx, app)
 			}()
@@ -66,6 +67,7 @@ func (k *keeper) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-changed:
+		case <-ended: // something may have come to be owed there just when nothing was
 		}
 	}
 }
@@ -160,8 +162,12 @@ func (k *keeper) owed(ctx context.Context, state *failover.State, task failover.
 	case task.Release:
 		return true, true
 	}
-	believed := k.believes(task, state.Policy.Group(task.Group).Probing)
-	return o.Role == failover.RolePrimary && (!o.Frozen && !believed || k.halfDone(task)), true
+	mark := state.Groups[task.Group].Apps[task.App].Mark
+	if o.Role != failover.RolePrimary || mark.Refreeze {
+		k.believe(task, false) // should it be a primary again, it is not the one that was frozen
+		return o.Role == failover.RolePrimary, true
+	}
+	return !o.Frozen && !k.believes(task, state.Policy.Group(task.Group).Probing), true
 }
 
 // cameBack reports whether an app without a maintenance check has begun to answer since it was last turned.
@@ -194,7 +200,7 @@ func (k *keeper) act(leading context.Context, state *failover.State, app *failov
 	case owed:
 		d = k.turn(ctx, app, task, id, state.Groups[k.group].Apps[task.App].TellsFrozen, foundOf(state, task))
 	}
-	ended := failover.Ended{Task: task, Token: result.Token, Outcome: failover.OutcomeDone, Output: lastBytes(d.output, failover.MaxOutput)}
+	ended := failover.Ended{Task: task, Token: result.Token, Outcome: failover.OutcomeDone, Output: lastBytes(d.output, failover.MaxOutput), Untold: d.untold}
 	switch {
 	case d.err != nil && errors.Is(ctx.Err(), context.Canceled) && d.loose: // by the end of this leadership
 		k.log.Warn().Err(d.err).Str("app", task.App).Str("part", string(task.Part)).Msg(calledOffInAct)
@@ -205,9 +211,6 @@ func (k *keeper) act(leading context.Context, state *failover.State, app *failov
 		ended.Outcome, ended.Error = failover.OutcomeFailed, d.err.Error()
 	}
 	k.tell(leading, ended)
-	k.mu.Lock()
-	k.half[task] = d.err != nil
-	k.mu.Unlock()
 	if d.err == nil {
 		k.believe(task, d.untold)
 		k.mu.Lock()
@@ -326,10 +329,4 @@ func (k *keeper) believes(task failover.Task, rhythm failover.Probing) bool {
 	}
 	k.believed[task] = time.Now()
 	return true
-}
-
-func (k *keeper) halfDone(task failover.Task) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.half[task]
 }

@@ -50,7 +50,8 @@ func (r *Runner) reprotect(ctx context.Context, state *failover.State, task fail
 	id.kind = failover.KindForced // which is how a program is told of --force
 	if !mark.Reprotect.Force {
 		id.kind = failover.KindPlanned
-		if err == nil && seen.Role == failover.RolePrimary && !seen.Frozen && db.TellsFrozen() {
+		tells := g.Apps[task.App].TellsFrozen || db.TellsFrozen()
+		if err == nil && seen.Role == failover.RolePrimary && (mark.Refreeze || !seen.Frozen && tells) {
 			return deed{err: errors.New("its database takes writes: it has to be fenced first, and its freeze fails or has not been tried yet")}
 		}
 		if err := r.nothingLost(ctx, db, primary, id, err); err != nil {

@@ -119,10 +119,15 @@ func (a *attempt) lookTwice(ctx context.Context, seen *sight) {
 	}
 	to := seen.start.To
 	seen.start.Unseen = to == nil
-	seen.done = a.task.Step == failover.StepPromote && to != nil && to.Role == failover.RolePrimary && !to.Frozen
+	seen.done = a.task.Step == failover.StepPromote && to != nil && to.Role == failover.RolePrimary && !to.Frozen && !a.mayBeFrozen(a.db)
 	if to != nil && a.task.Step == failover.StepStopReplication {
 		a.lookAtFound(ctx, seen)
 	}
+}
+
+// mayBeFrozen reports whether an earlier switchover's freeze may still be on the target, whose database does not tell.
+func (a *attempt) mayBeFrozen(db Database) bool {
+	return a.last.MayBeFrozen && !a.last.TellsFrozen && !db.TellsFrozen()
 }
 
 // lookAtBoth keeps the last sight of the target when the time cuts off a look at it: that says nothing new.
@@ -203,7 +208,7 @@ func (a *attempt) act(ctx context.Context) deed {
 	case a.task.Step == failover.StepStopReplication:
 		d.output, d.err = db.ResumeReplication(ctx, a.step.Found)
 	case a.task.Step == failover.StepPromote && !undo:
-		d.output, d.err = promote(ctx, db)
+		d.output, d.err = promote(ctx, db, a.mayBeFrozen(db))
 	}
 	return d
 }

@@ -70,15 +70,17 @@ func New(opts Options) *Runner {
 func (r *Runner) Lead(ctx context.Context, journal Journal) {
 	began, term := time.Now(), journal.State().Term
 	running := map[string]chan struct{}{}
+	ended := make(chan struct{}, 1)
 	for {
 		changed := journal.Watch()
 		for _, group := range journal.State().GroupNames() {
-			if done, ok := running[group]; ok && !isClosed(done) {
+			if done, ok := running[group]; ok && !isClosed(done) || ctx.Err() != nil {
 				continue
 			}
 			done := make(chan struct{})
 			running[group] = done
 			go func() {
+				defer poke(ended)
 				defer close(done)
 				r.lead(ctx, journal, group, began, term)
 			}()
@@ -90,7 +92,16 @@ func (r *Runner) Lead(ctx context.Context, journal Journal) {
 			}
 			return
 		case <-changed:
+		case <-ended: // a group that was gone may be there again
 		}
+	}
+}
+
+// poke has a loop look again, if it is not about to anyhow.
+func poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }
 

@@ -194,7 +194,9 @@ func (s *State) adoptGroup(p, old *Group) {
 				g.UpOnce, g.Outage = false, nil
 			}
 			if old != nil && old.App(app.Name) != nil && !reflect.DeepEqual(old.App(app.Name).Database, app.Database) {
-				a.TellsFrozen = false // another database, or another program that tells of it
+				// Another database, or another program that tells of it.
+				a.TellsFrozen, a.MayBeFrozen = false, false
+				a.Mark.doubtFreeze()
 			}
 		}
 	}

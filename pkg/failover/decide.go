@@ -174,7 +174,7 @@ func (s *State) rolesAgree(g *GroupState, p *Group) Condition {
 func (s *State) writableBeside(g *GroupState, p *Group, but ...string) string {
 	for _, app := range p.Apps {
 		a := g.Apps[app.Name]
-		if a != nil && !slices.Contains(but, app.Name) && s.role(a) == RolePrimary && !s.frozen(a) {
+		if a != nil && !slices.Contains(but, app.Name) && s.role(a) == RolePrimary && !s.frozen(a) && !a.keptUntold() {
 			return app.Name
 		}
 	}

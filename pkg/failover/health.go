@@ -68,6 +68,7 @@ func (s *State) refreshApp(g *GroupState, p *Group, a *AppState) {
 	}
 	a.Maintenance = s.maintenanceIn(s.freshReports(a))
 	s.noteLast(a)
+	s.noteGone(g, a)
 	if a.Name == g.Active && health == HealthUp {
 		g.UpOnce = true
 	}
@@ -85,6 +86,38 @@ func (s *State) noteLast(a *AppState) {
 	}
 }
 
+// noteGone ends the belief in a freeze that a database does not tell when a majority sees it go, for it may have restarted without
+// it. A marked app's that is a replica meanwhile is not what was frozen either.
+func (s *State) noteGone(g *GroupState, a *AppState) {
+	silent := 0
+	for _, r := range s.freshReports(a) {
+		if r.Database == nil || r.Database.Role == RoleUnknown {
+			silent++
+		}
+	}
+	gone := silent >= s.Majority()
+	went := gone && !a.Gone
+	a.Gone = gone
+	if a.TellsFrozen {
+		return
+	}
+	if went || s.role(a) == RoleReplica {
+		a.Mark.doubtFreeze()
+	}
+	if w := g.Switchover; went && w.Open() && w.From == a.Name {
+		if freeze := w.Step(StepFreeze); freeze != nil {
+			freeze.Untold = false
+		}
+	}
+}
+
+// doubtFreeze has a freeze that the keeper made, and that cannot be seen, made once more.
+func (m *Mark) doubtFreeze() {
+	if m != nil && m.Kept[PartDatabase] > 0 {
+		m.Refreeze = true
+	}
+}
+
 // takenBack notes how an undo, or a release that made up for one, has left a part of an app. Reports of looks that began
 // before this entry say nothing of that; watchers look anew when they see it.
 func (a *AppState) takenBack(index uint64, part Part, fenced bool) {
@@ -96,6 +129,7 @@ func (a *AppState) takenBack(index uint64, part Part, fenced bool) {
 		}
 	case PartDatabase:
 		a.LastFrozen = fenced
+		a.MayBeFrozen = a.MayBeFrozen && fenced
 	default:
 		return
 	}

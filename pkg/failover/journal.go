@@ -76,6 +76,9 @@ func (s *State) startAct(g *GroupState, w *Switchover, step *Step, st *Start) {
 		// Nothing newer is to be had: from here on the target receives no more.
 		w.AtRisk.Bytes, w.AtRisk.Seconds = cmp.Or(o.LagBytes, w.AtRisk.Bytes), cmp.Or(o.LagSeconds, w.AtRisk.Seconds)
 	}
+	if step.Name == StepFreeze {
+		g.Apps[step.App].MayBeFrozen = true
+	}
 	first := !w.PastNoReturn()
 	step.Acted = true
 	if first && w.PastNoReturn() {
@@ -152,8 +155,15 @@ func (s *State) actDone(g *GroupState, w *Switchover, step *Step, e *Ended) {
 		s.beginVerify(w) // only its before hooks have run
 		return
 	}
-	if step.Name == StepCatchUp {
+	switch step.Name {
+	case StepCatchUp:
 		w.AtRisk = noRisk()
+	case StepFreeze:
+		if m := g.Apps[step.App].Mark; m != nil {
+			m.Refreeze = false // it has just been made whole
+		}
+	case StepPromote:
+		g.Apps[step.App].MayBeFrozen = false
 	}
 	step.Untold = e.Untold
 	step.Position = cut(e.Position, MaxFound)
@@ -255,6 +265,9 @@ func (s *State) startKeeping(g *GroupState, st *Start) Result {
 	if w := g.Switchover; st.Part == PartDatabase && g.Apps[st.App].TellsFrozen && w.awaitsPromotion(st.App) {
 		w.noteWritable() // a keeper has seen it open; one that does not tell is frozen once more in any case
 	}
+	if st.Part == PartDatabase && !st.Release {
+		g.Apps[st.App].MayBeFrozen = true
+	}
 	m.Open = &Attempt{Token: s.Token(s.Index), Term: s.Term, Part: st.Part, Since: s.Time, Timeout: s.Timeout(st.Task)}
 	m.Attempts++
 	return Result{Accepted: true, Token: m.Open.Token}
@@ -277,6 +290,9 @@ func (s *State) endKeeping(g *GroupState, e *Ended) (Result, bool) {
 		return Result{}, true
 	}
 	m.Error = cut(e.Error, maxText)
+	if part == PartDatabase && !e.Release {
+		m.Refreeze = e.Outcome != OutcomeDone
+	}
 	if e.Outcome != OutcomeDone {
 		return Result{}, true
 	}

@@ -26,7 +26,7 @@ func (s *State) lastLook(g *GroupState, w *Switchover, st *Start) (Result, bool)
 	}
 	switch {
 	case w.PastNoReturn():
-		return s.fenceFirst(g, w, st, writable)
+		return s.fenceFirst(g, w, st, writable, third)
 	case st.Step == StepStopReplication && !freeze.Redo && answers && (writable || freeze.State != StepDone):
 		return s.freezeFirst(w)
 	case w.unfenced():
@@ -45,19 +45,30 @@ func (s *State) lastLook(g *GroupState, w *Switchover, st *Start) (Result, bool)
 	return Result{}, true
 }
 
-// believedFrozen reports whether a database that never tells it is taken to be frozen: by the step, or by the keeper of
-// its mark, who freezes it again whenever it has not answered for a while.
+// believedFrozen reports whether a database that never tells it is taken to be frozen: by the step, or by the keeper of its mark.
 func (a *AppState) believedFrozen(freeze *Step) bool {
-	kept := a.Mark != nil && a.Mark.Kept[PartDatabase] > 0
-	return !a.TellsFrozen && (freeze.State == StepDone && freeze.Untold || kept)
+	doubted := a.Mark != nil && a.Mark.Refreeze
+	return !a.TellsFrozen && !doubted && freeze.State == StepDone && freeze.Untold || a.keptUntold()
+}
+
+// keptUntold reports whether a database that never tells it is taken to be frozen by the keeper of its mark, who freezes it again
+// whenever it has not answered for a while.
+func (a *AppState) keptUntold() bool {
+	return !a.TellsFrozen && a.Mark != nil && a.Mark.Kept[PartDatabase] > 0 && !a.Mark.Refreeze
 }
 
 // fenceFirst keeps a promotion that is tried again from making a second writable database, when the old one has come back
 // meanwhile. There is no way back, so the old app is marked, for its keeper to fence it, and the try counts as failed: one
-// that cannot be fenced halts the switchover. A target that is promoted already is only to be noted.
-func (s *State) fenceFirst(g *GroupState, w *Switchover, st *Start, writable bool) (Result, bool) {
+// that cannot be fenced halts the switchover; and so does a third app's writable database, which is a person's doing and a person's
+// to end. A target that is promoted already is only to be noted.
+func (s *State) fenceFirst(g *GroupState, w *Switchover, st *Start, writable bool, third string) (Result, bool) {
 	promoted := st.To != nil && st.To.Role == RolePrimary
-	if st.Step != StepPromote || !writable || promoted || w.unfenced() {
+	switch {
+	case st.Step != StepPromote || promoted || w.unfenced():
+		return Result{}, true
+	case !writable && third != "":
+		return s.failedTry(g, w, StepPromote, BlockRolesDisagree, fmt.Sprintf("the database of %s is a writable primary too; %s is not promoted beside it", third, w.To))
+	case !writable:
 		return Result{}, true
 	}
 	why := fmt.Sprintf("the database of %s answers as a writable primary; it has to be fenced before %s is promoted", w.From, w.To)
@@ -110,6 +121,9 @@ func (s *State) freezeFirst(w *Switchover) (Result, bool) {
 		step.State, step.Tries, step.Waiting, step.EndedAt = StepPending, 0, 0, nil
 	}
 	w.Step(StepFreeze).Redo = true
+	if w.AtRisk.BytesExact { // it was caught up with, and takes writes again
+		w.AtRisk.BytesExact, w.AtRisk.Seconds = false, nil
+	}
 	return refuse(CodeStale, "freeze_first", "the database of %s answers: it is frozen and caught up with first", w.From), false
 }
 

@@ -114,5 +114,8 @@ func (s *State) reprotected(g *GroupState, a *AppState, e *Ended) {
 		return
 	}
 	order.Error = cut(e.Error, maxText)
+	if !a.TellsFrozen {
+		a.Mark.doubtFreeze() // it may have been restarted
+	}
 	s.event("reprotect_failed", g.Name, a.Name, fmt.Sprintf("the database of %s could not be made a replica: %s", a.Name, order.Error), map[string]string{"error": order.Error})
 }

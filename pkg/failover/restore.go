@@ -75,6 +75,9 @@ func (s *State) restore(c *Restore, by string) Result {
 		return refuse(CodeRefused, BlockOpen, "switchover %d of %s is open here, hands may be at work", w.ID, w.Group).
 			hint("wait for its end, or watchover abort " + w.Group)
 	}
+	if app := s.keptNow(); app != "" {
+		return refuse(CodeRefused, "hands", "%s is being fenced, opened or reprotected just now", app).hint("try again when that has ended")
+	}
 	if r := saved.judgeOpen(c.Open); !r.Accepted {
 		return r
 	}
@@ -90,6 +93,20 @@ func (s *State) restore(c *Restore, by string) Result {
 	s.event("restored", "", "", fmt.Sprintf("the state of %s, index %d, is restored; generation %d begins", saved.Time.Format(time.RFC3339), saved.Index, s.Generation),
 		map[string]string{"by": by, "cluster_id": saved.ClusterID})
 	return Result{Accepted: true}
+}
+
+// keptNow names an app on which an attempt to keep an obligation is open: its hands would go on in the restored state, which may
+// have that app as the writer.
+func (s *State) keptNow() string {
+	for _, name := range s.GroupNames() {
+		for _, app := range s.Obliged(name) {
+			a := s.Groups[name].Apps[app]
+			if a.Mark != nil && a.Mark.Open != nil || a.Release != nil && a.Release.Open != nil {
+				return app
+			}
+		}
+	}
+	return ""
 }
 
 // replaceBy takes over the policy and the groups of a saved state. Indexes in it are of another log, so whatever is compared

@@ -165,6 +165,11 @@ type AppState struct {
 	Undone          uint64 `json:"undone,omitempty"` // index at which the last undo was done on it
 	// TellsFrozen says that its database has told at least once that it is frozen, so that one which does not tell it is not.
 	TellsFrozen bool `json:"tells_frozen,omitempty"`
+	// MayBeFrozen says that a freeze was begun on its database and that nothing has lifted it since; of one that does not tell,
+	// that is all there is to go by.
+	MayBeFrozen bool `json:"may_be_frozen,omitempty"`
+	// Gone says that a majority of the watchers gets no answer from its database.
+	Gone bool `json:"gone,omitempty"`
 }
 
 // Mark is an obligation on an app that outlives a switchover: to keep it fenced, or to open it again after an undo.
@@ -183,6 +188,9 @@ type Mark struct {
 	Kept map[Part]int `json:"kept,omitempty"`
 	// Reprotect is a person's order to make the app's database a replica again; only of a mark.
 	Reprotect *Reprotect `json:"reprotect,omitempty"`
+	// Refreeze says that its database is to be frozen once more, whatever it tells and whatever is believed of it: the last
+	// freeze failed, perhaps half-way, or what was frozen may not be what is there now.
+	Refreeze bool `json:"refreeze,omitempty"`
 	// Found is, by part, what a release has to put back: Step.Found of the undo that could not be done.
 	Found map[Part]string `json:"found,omitempty"`
 }

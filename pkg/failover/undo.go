@@ -88,6 +88,9 @@ func (s *State) mark(g *GroupState, w *Switchover, step *Step) {
 		part = PartDatabase
 	}
 	s.markApp(g, w, step.App, part, fmt.Sprintf("%s could not be done: %s", step.Name, step.Error))
+	if part == PartDatabase {
+		g.Apps[step.App].Mark.Refreeze = true
+	}
 }
 
 func (s *State) markApp(g *GroupState, w *Switchover, app string, part Part, why string) {
