@@ -21,7 +21,7 @@ type app struct {
 	sick   bool // its probes fail, though switch and database answer
 	closed bool // in maintenance
 	booted bool // at least once
-	byHand bool // a person has closed it, or its database is another one
+	byHand bool // a person has closed it or let it stay closed, or its database is another one
 	untold bool // a restart that nobody could see has lifted its freeze, and its database does not tell
 	db     *database
 	tokens map[failover.Part]uint64 // highest seen; kept on its disk

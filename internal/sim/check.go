@@ -195,6 +195,8 @@ func (j *judge) noteOrders(e failover.Entry, after *failover.State, r failover.R
 		j.hold = 0
 	case c.Restore != nil:
 		j.beginsAnew("restore", after)
+	case c.Retry != nil && c.Retry.Skip:
+		j.w.app(newest(after.Groups[group]).To).byHand = true // what the step that is left out would have opened stays closed
 	case c.RemoveMember != nil:
 		for _, table := range j.verdicts {
 			delete(table, c.RemoveMember.Name)
