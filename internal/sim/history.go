@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
@@ -16,6 +17,9 @@ func save(w *world, args []string) {
 		w.saved = n.state
 	}
 }
+
+// recovering is how long a person needs at the least: the serial of the new state is a later second than any lost one.
+const recovering = 2 * time.Second
 
 // recoverFrom loses all watchers but those named, for good, and makes a cluster of these.
 func recoverFrom(w *world, args []string) {
@@ -55,7 +59,11 @@ func recoverFrom(w *world, args []string) {
 		n.log, n.commit = nil, 0
 		if slices.Contains(kept, n) {
 			n.log, n.commit = log, len(log)
-			n.start()
+			w.after(recovering, func() {
+				if n.life == nil && n.log != nil {
+					n.start()
+				}
+			})
 		}
 	}
 }

@@ -149,13 +149,15 @@ type deed struct {
 	output   string
 	untold   bool
 	position string // of a freeze
-	loose    bool   // the target was asked to change: if nobody waits for its answer, it may still do it
-	err      error
+	// exception is what a person has to know of an act that is done all the same.
+	exception string
+	loose     bool // the target was asked to change: if nobody waits for its answer, it may still do it
+	err       error
 }
 
 // outcome words a deed for the journal. An attempt that was called off is interrupted, whatever else went wrong.
 func (a *attempt) outcome(ctx context.Context, d deed) failover.Ended {
-	e := failover.Ended{Outcome: failover.OutcomeDone, Output: lastBytes(d.output, failover.MaxOutput), Untold: d.untold, Position: d.position}
+	e := failover.Ended{Outcome: failover.OutcomeDone, Output: lastBytes(d.output, failover.MaxOutput), Untold: d.untold, Position: d.position, Exception: d.exception}
 	switch {
 	case d.err == nil:
 	case errors.Is(ctx.Err(), context.Canceled):

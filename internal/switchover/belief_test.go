@@ -2,8 +2,11 @@ package switchover
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
+
+	"github.com/rs/zerolog"
 
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
@@ -186,5 +189,261 @@ func TestUntoldFreezeIsLiftedOnTheWayBack(t *testing.T) {
 		want(t, "writer", w.journal.State().Groups[group].Writer, "main")
 		w.rest(time.Minute)
 		want(t, "the writer is frozen", w.is("main").frozen, false)
+	})
+}
+
+// wayBack: main has been switched away from with a freeze that it does not tell, and is a verified replica again.
+func (w *world) wayBack() {
+	w.request()
+	want(w.t, "result", w.ended().Result, failover.ResultDone)
+	w.rest(10 * time.Second)
+	w.see("standby", failover.VerdictUp)
+	w.must(failover.Command{By: "uid:0", Reprotect: &failover.ReprotectOrder{Group: group}})
+	w.until("ended", func(g *failover.GroupState) bool { return !g.Apps["main"].Mark.Reprotect.Open() })
+	w.see("main", failover.VerdictUp)
+	want(w.t, "unmarked", w.journal.State().Groups[group].Apps["main"].Mark == nil, true)
+}
+
+// movedBack wants main to have become the writer.
+func (w *world) movedBack(result failover.SwitchoverResult) {
+	w.t.Helper()
+	g := w.journal.State().Groups[group]
+	want(w.t, "active", g.Active, "main")
+	want(w.t, "result", g.History[len(g.History)-1].Result, result)
+}
+
+// Some programs fail when there is nothing to lift (iptables -D).
+func TestUnfreezeThatHasNothingToLiftIsAnException(t *testing.T) {
+	play(t, withProgram, func(w *world) {
+		w.app("main", func(a *fakeApp) { a.tells, a.near = false, true })
+		defer w.lead()()
+		w.wayBack()
+		w.app("main", func(a *fakeApp) { a.frozen = false; a.broken["unfreeze"] = true }) // rebuilt: no freeze is there
+		w.request()
+		w.rest(4 * time.Minute)
+		w.movedBack(failover.ResultDoneWithExceptions)
+	})
+}
+
+// The leader dies between the promotion and its outcome, and the program refuses what is a primary already.
+func TestNobodyIsPromotedTwiceToLiftAFreeze(t *testing.T) {
+	play(t, withProgram, func(w *world) {
+		w.app("main", func(a *fakeApp) { a.tells, a.near = false, true })
+		stop := w.lead()
+		w.wayBack()
+		w.app("main", func(a *fakeApp) { a.frozen = false; a.slow["promote"] = 5 * time.Second })
+		w.request()
+		w.until("promoting", func(g *failover.GroupState) bool {
+			return g.Switchover.Open() && g.Switchover.Step(failover.StepPromote).Open != ""
+		})
+		w.rest(time.Second)
+		w.crash(stop)
+		// pg_ctl promote: "cannot promote server; server is not in standby mode"
+		w.app("main", func(a *fakeApp) { a.take("promote"); a.broken["promote"] = true; a.slow["promote"] = 0 })
+		defer w.lead()()
+		w.rest(4 * time.Minute)
+		w.movedBack(failover.ResultDone)
+	})
+}
+
+// restarting has main's freeze restart the database for 1.3 s, in which it answers nobody: whoever asks meanwhile hears nothing
+// until his time is over. Three watchers look at it each 2 s (probe.interval) for 1 s at most (probe.timeout), and tell what is new.
+func (w *world) restarting(ctx context.Context) {
+	var mu sync.Mutex
+	var down time.Time
+	w.runner = New(Options{Watcher: "w1", Dir: "/etc/watchover", Log: zerolog.Nop(), UpSince: w.upSince, Run: func(ctx context.Context, p Process) ([]byte, int, error) {
+		mu.Lock()
+		silent := time.Now().Before(down)
+		if p.Argv[1] == "main" && p.Argv[2] == "freeze" {
+			down = time.Now().Add(1300 * time.Millisecond)
+		}
+		mu.Unlock()
+		switch {
+		case p.Argv[1] == "main" && p.Argv[2] == "role" && silent:
+			<-ctx.Done()
+			return nil, -1, ctx.Err()
+		case p.Argv[1] == "main" && p.Argv[2] == "freeze":
+			if !waitFor(ctx, 1300*time.Millisecond) {
+				return nil, -1, ctx.Err()
+			}
+		}
+		return w.run(ctx, p)
+	}})
+	for i, m := range w.journal.State().Members {
+		go func() {
+			last, revision, told := failover.Role(""), uint64(0), uint64(0)
+			waitFor(ctx, time.Duration(i)*667*time.Millisecond)
+			for {
+				app := w.journal.State().Policy.Group(group).App("main")
+				undone := w.journal.State().Groups[group].Apps["main"].Undone
+				look, cancel := context.WithTimeout(ctx, time.Second)
+				o, err := w.runner.out.look(look, app.Database, identity{group: group, app: "main"})
+				cancel()
+				if err != nil {
+					o = failover.Observation{Role: failover.RoleUnknown, ID: "db1"}
+				}
+				a := w.journal.State().Groups[group].Apps["main"]
+				if ctx.Err() == nil && (o.Role != last || a.Revision != revision || undone != told) {
+					last, revision, told = o.Role, a.Revision, undone
+					_, _ = w.journal.Propose(ctx, failover.Command{Reports: &failover.Reports{Reports: []failover.Report{{Group: group, App: "main", Watcher: m.Name, Boot: 1, Seq: w.number(),
+						Revision: a.Revision, Undone: undone, Verdict: failover.VerdictUp, Database: &o}}}})
+				}
+				if !waitFor(ctx, 2*time.Second) {
+					return
+				}
+			}
+		}()
+	}
+}
+
+// Freezing restarts the database: watchers tell a moment later that it did not answer. Begun at 20 different moments.
+func TestFreezeThatRestartsTheDatabaseIsBelieved(t *testing.T) {
+	results, freezes := map[failover.SwitchoverResult]int{}, 0
+	for i := range 20 {
+		play(t, nil, func(w *world) {
+			ctx, cancel := context.WithCancel(context.Background())
+			defer func() { cancel(); w.rest(5 * time.Second) }()
+			w.app("main", func(a *fakeApp) { a.tells = false })
+			w.app("standby", func(a *fakeApp) { a.slow["catch_up"] = 5 * time.Second })
+			w.restarting(ctx)
+			w.rest(10*time.Second + time.Duration(i)*100*time.Millisecond)
+			defer w.lead()()
+			w.request()
+			results[w.ended().Result]++
+			freezes += len(w.runs("main freeze"))
+		})
+	}
+	want(t, "done", results[failover.ResultDone], 20)
+	want(t, "freezes", freezes, 20)
+}
+
+func (w *world) sees(app string, role failover.Role) {
+	s := w.journal.State()
+	var list []failover.Report
+	for _, m := range s.Members {
+		list = append(list, failover.Report{Group: group, App: app, Watcher: m.Name, Boot: 1, Seq: w.number(), Revision: s.Groups[group].Apps[app].Revision, Undone: s.Groups[group].Apps[app].Undone,
+			Verdict: failover.VerdictUp, Database: &failover.Observation{Role: role, ID: "db1"}})
+	}
+	w.must(failover.Command{Reports: &failover.Reports{Reports: list}})
+}
+
+// A majority sees a replica, the leader a primary.
+func TestWatchersThatDisagreeHaveItFrozenOnce(t *testing.T) {
+	play(t, nil, func(w *world) {
+		w.app("main", func(a *fakeApp) { a.tells = false })
+		defer w.lead()()
+		w.request()
+		want(t, "result", w.ended().Result, failover.ResultDone)
+		w.rest(10 * time.Second)
+		old := len(w.runs("main freeze"))
+		w.sees("main", failover.RoleReplica)
+		w.rest(time.Minute)
+		want(t, "freezes", len(w.runs("main freeze"))-old, 1)
+	})
+}
+
+// Its maintenance cannot be turned on; its database is well.
+func TestAPartThatFailsHoldsUpNoLookAtAnother(t *testing.T) {
+	play(t, nil, func(w *world) {
+		w.app("main", func(a *fakeApp) { a.tells = false })
+		defer w.lead()()
+		w.request()
+		want(t, "result", w.ended().Result, failover.ResultDone)
+		w.rest(10 * time.Second)
+		old := len(w.runs("main freeze"))
+		w.app("main", func(a *fakeApp) { a.maintenance = false; a.broken["on"] = true })
+		w.rest(time.Hour)
+		want(t, "freezes", len(w.runs("main freeze"))-old, 0)
+	})
+}
+
+// A person has frozen it by hand, since the program fails; it tells so.
+func TestReprotectOfOneThatWasFrozenByHand(t *testing.T) {
+	play(t, withProgram, func(w *world) {
+		defer w.lead()()
+		w.kill()
+		w.ended()
+		w.app("main", func(a *fakeApp) { a.dead = false; a.broken["freeze"] = true })
+		w.rest(30 * time.Second)
+		w.app("main", func(a *fakeApp) { a.frozen = true })
+		w.see("standby", failover.VerdictUp)
+		w.rest(30 * time.Second)
+		w.reprotect(false)
+		want(t, "reprotects run", len(w.runs("main reprotect")), 1)
+	})
+}
+
+// The operator names another program (here: reprotect) after the way back; the freeze of the database stays.
+func TestAFreezeOutlivesAChangeOfPolicy(t *testing.T) {
+	play(t, withProgram, func(w *world) {
+		w.app("main", func(a *fakeApp) { a.tells, a.near = false, true })
+		defer w.lead()()
+		w.wayBack()
+		want(t, "frozen", w.is("main").frozen, true)
+		p := shop()
+		withProgram(&p.Groups[0])
+		p.Groups[0].Apps[0].Database.Reprotect = append(p.Groups[0].Apps[0].Database.Reprotect, "--verbose")
+		w.must(failover.Command{SetPolicy: &failover.SetPolicy{Revision: w.journal.State().PolicyRevision, Policy: p}})
+		w.see("standby", failover.VerdictUp)
+		w.see("main", failover.VerdictUp)
+		w.request()
+		want(t, "result", w.ended().Result, failover.ResultDone)
+		w.rest(time.Minute)
+		want(t, "the writer is frozen", w.is("main").frozen, false)
+	})
+}
+
+// Recovered in the middle of a keeper's freeze, which was half done.
+func TestHalfAFreezeIsNotForgottenByARecovery(t *testing.T) {
+	play(t, nil, func(w *world) {
+		stop := w.lead()
+		w.kill()
+		w.ended()
+		w.app("main", func(a *fakeApp) { a.dead = false })
+		w.rest(20 * time.Second) // frozen whole once
+		want(t, "kept", w.journal.State().Groups[group].Apps["main"].Mark.Kept[failover.PartDatabase], 1)
+		w.app("main", func(a *fakeApp) { a.frozen = false; a.half["freeze"] = true }) // restarted without, and half frozen
+		w.until("freezing", func(g *failover.GroupState) bool {
+			m := g.Apps["main"].Mark
+			return m.Open != nil && m.Open.Part == failover.PartDatabase
+		})
+		n, r := w.journal.State().Recover(failover.RecoverOrder{ID: "r", Keep: []string{"w1"}})
+		stop()
+		if !r.Accepted {
+			t.Fatalf("%+v", r)
+		}
+		m := n.Groups[group].Apps["main"].Mark
+		want(t, "refreeze after recover", m.Refreeze, true)
+	})
+}
+
+// A reprotection whose leader dies may have restarted the database.
+func TestInterruptedReprotectIsADoubt(t *testing.T) {
+	play(t, withProgram, func(w *world) {
+		w.app("main", func(a *fakeApp) { a.tells = false; a.slow["reprotect"] = 5 * time.Second })
+		stop := w.lead()
+		w.request()
+		want(t, "result", w.ended().Result, failover.ResultDone)
+		w.rest(10 * time.Second)
+		w.see("standby", failover.VerdictUp)
+		w.must(failover.Command{By: "uid:0", Reprotect: &failover.ReprotectOrder{Group: group}})
+		w.until("program runs", func(g *failover.GroupState) bool {
+			return g.Apps["main"].Mark.Open != nil && g.Apps["main"].Mark.Open.Part == failover.PartReprotect
+		})
+		w.rest(time.Second)
+		m := w.journal.State().Groups[group].Apps["main"].Mark
+		w.must(failover.Command{Journal: &failover.Journal{Ended: []failover.Ended{{Task: failover.Task{Group: group, App: "main", Part: failover.PartReprotect}, Token: m.Open.Token, Outcome: failover.OutcomeInterrupted}}}})
+		want(t, "doubted", w.journal.State().Groups[group].Apps["main"].Mark.Refreeze, true)
+		stop()
+	})
+}
+
+func TestAppsWithoutADatabaseAreNoPrimariesThatWent(t *testing.T) {
+	play(t, func(g *failover.Group) {
+		for i := range g.Apps {
+			g.Apps[i].Database = nil
+		}
+	}, func(w *world) {
+		want(t, "no primary", w.journal.State().Groups[group].Apps["main"].NoPrimary, false)
 	})
 }

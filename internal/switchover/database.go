@@ -126,19 +126,34 @@ func stopReplication(ctx context.Context, db Database) (string, error) {
 	return output, err
 }
 
-// promote makes a database the primary. lift: one that does not tell may still be frozen by an earlier switchover.
-func promote(ctx context.Context, db Database, lift bool) (string, error) {
-	output, err := db.Promote(ctx)
-	if err != nil {
-		return output, err
+// promote makes a database the primary that takes writes. lift: one that does not tell may still be frozen by an earlier switchover.
+// What fails then is an exception and no failure: there may have been nothing to lift.
+func promote(ctx context.Context, db Database, lift bool) (d deed) {
+	seen, promoted := failover.Observation{}, false
+	if lift { // an attempt whose end nobody heard may have promoted it: not every program can do that twice
+		seen, d.err = db.Observe(ctx)
+		promoted = d.err == nil && seen.Role == failover.RolePrimary
 	}
-	seen, err := db.Observe(ctx)
-	if err == nil && seen.Role != failover.RolePrimary {
-		err = fmt.Errorf("the database says it is %s after it was promoted", seen.Role)
+	if !promoted {
+		if d.output, d.err = db.Promote(ctx); d.err == nil {
+			seen, d.err = db.Observe(ctx)
+		}
 	}
-	if err == nil && (seen.Frozen || lift) {
+	switch {
+	case d.err != nil:
+	case seen.Role != failover.RolePrimary:
+		d.err = fmt.Errorf("the database says it is %s after it was promoted", seen.Role)
+	case seen.Frozen:
 		// A rebuilt old main may have kept the freeze of an earlier switchover; the target must take writes.
-		return unfreeze(ctx, db, "")
+		d.output, d.err = unfreeze(ctx, db, "")
+	case lift:
+		output, err := db.Unfreeze(ctx, "")
+		if ctx.Err() != nil {
+			d.err = err // there was no time to see
+		} else if err != nil {
+			d.exception = fmt.Sprintf("an earlier freeze, if it is still there, could not be lifted: %v", err)
+		}
+		d.output += output
 	}
-	return output, err
+	return d
 }

@@ -106,7 +106,10 @@ func TestActsAreReadBack(t *testing.T) {
 		}
 	}
 	unfreeze := func(ctx context.Context, d Database) (string, error) { return unfreeze(ctx, d, "") }
-	promote := func(ctx context.Context, d Database) (string, error) { return promote(ctx, d, false) }
+	promote := func(ctx context.Context, d Database) (string, error) {
+		done := promote(ctx, d, false)
+		return done.output, done.err
+	}
 	for _, tc := range []struct {
 		name   string
 		act    func(context.Context, *fakeDatabase) (bool, error)

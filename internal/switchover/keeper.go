@@ -75,13 +75,12 @@ func (k *keeper) run(ctx context.Context) {
 // tend keeps one app until nothing is owed there. It looks at the retry rhythm also while all is as it should be: an app
 // that dies and comes back between two looks must not stay open for longer than that.
 func (k *keeper) tend(ctx context.Context, app string) {
-	failures := 0
+	failures, after := map[failover.Task]int{}, map[failover.Task]time.Time{}
 	for {
 		state := k.journal.State()
 		if !slices.Contains(state.Obliged(k.group), app) {
 			return
 		}
-		failed := false
 		if wait := foreignKeeper(state, k.group, app, k.began); wait > 0 {
 			if !waitFor(ctx, min(wait, state.Policy.Group(k.group).Probing.RetryInterval)) { // its end may be told before
 				return
@@ -89,15 +88,20 @@ func (k *keeper) tend(ctx context.Context, app string) {
 			continue
 		}
 		k.giveUpOrphans(ctx, state, app)
+		rhythm := state.Policy.Group(k.group).Probing.RetryInterval
 		for _, task := range state.Keep(k.group) {
-			failed = task.App == app && !k.keep(ctx, task) || failed
+			if task.App != app || time.Now().Before(after[task]) {
+				continue
+			}
+			if k.keep(ctx, task) {
+				delete(failures, task)
+				continue
+			}
+			// Each failing attempt is two entries in the log, so they come less often the longer they fail.
+			failures[task]++
+			after[task] = time.Now().Add(min(rhythm<<min(failures[task], 10), max(keeperPatience, rhythm)))
 		}
-		if failures++; !failed {
-			failures = 0
-		}
-		// Each failing attempt is two entries in the log, so they come less often the longer they fail.
-		wait := state.Policy.Group(k.group).Probing.RetryInterval << min(failures, 10)
-		if !waitFor(ctx, min(wait, max(keeperPatience, state.Policy.Group(k.group).Probing.RetryInterval))) {
+		if !waitFor(ctx, rhythm) {
 			return
 		}
 	}
@@ -318,13 +322,13 @@ func (k *keeper) believe(task failover.Task, yes bool) {
 	}
 }
 
-// believes is asked when the database has answered. What it did between two looks that were further apart than a round's wait and
-// its two looks, because hands were at work meanwhile or kept failing, nobody knows: it may have restarted without its freeze.
+// believes is asked when the database has answered. What it did between two looks that were further apart than a slow round
+// takes, because hands were at work meanwhile or kept failing, nobody knows: it may have restarted without its freeze.
 func (k *keeper) believes(task failover.Task, rhythm failover.Probing) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	last, ok := k.believed[task]
-	if !ok || time.Since(last) > rhythm.RetryInterval+2*rhythm.Timeout {
+	if !ok || time.Since(last) > 2*(rhythm.RetryInterval+rhythm.Timeout) {
 		return false
 	}
 	k.believed[task] = time.Now()

@@ -51,7 +51,7 @@ func (r *Runner) reprotect(ctx context.Context, state *failover.State, task fail
 	if !mark.Reprotect.Force {
 		id.kind = failover.KindPlanned
 		tells := g.Apps[task.App].TellsFrozen || db.TellsFrozen()
-		if err == nil && seen.Role == failover.RolePrimary && (mark.Refreeze || !seen.Frozen && tells) {
+		if err == nil && seen.Role == failover.RolePrimary && !seen.Frozen && (mark.Refreeze || tells) {
 			return deed{err: errors.New("its database takes writes: it has to be fenced first, and its freeze fails or has not been tried yet")}
 		}
 		if err := r.nothingLost(ctx, db, primary, id, err); err != nil {

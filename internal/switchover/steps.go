@@ -208,7 +208,7 @@ func (a *attempt) act(ctx context.Context) deed {
 	case a.task.Step == failover.StepStopReplication:
 		d.output, d.err = db.ResumeReplication(ctx, a.step.Found)
 	case a.task.Step == failover.StepPromote && !undo:
-		d.output, d.err = promote(ctx, db, a.mayBeFrozen(db))
+		d = promote(ctx, db, a.mayBeFrozen(db))
 	}
 	return d
 }

@@ -113,6 +113,7 @@ func (r *Runner) lead(ctx context.Context, journal Journal, group string, began 
 	go func() {
 		defer close(kept)
 		k.run(ctx)
+		cancel() // the group was gone for a moment, if the performer did not notice: both begin anew
 	}()
 	newPerformer(r, journal, group, began, term).run(ctx)
 	cancel()

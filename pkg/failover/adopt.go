@@ -195,7 +195,7 @@ func (s *State) adoptGroup(p, old *Group) {
 			}
 			if old != nil && old.App(app.Name) != nil && !reflect.DeepEqual(old.App(app.Name).Database, app.Database) {
 				// Another database, or another program that tells of it.
-				a.TellsFrozen, a.MayBeFrozen = false, false
+				a.TellsFrozen = false
 				a.Mark.doubtFreeze()
 			}
 		}

@@ -164,6 +164,8 @@ type Ended struct {
 	Position string `json:"position,omitempty"`
 	// Untold says that a database was frozen by its own word but does not tell so when it is asked.
 	Untold bool `json:"untold,omitempty"`
+	// Exception is what a person has to know of an act that is done all the same.
+	Exception string `json:"exception,omitempty"`
 }
 
 // Entry is a command with its place in the log.

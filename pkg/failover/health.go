@@ -68,7 +68,7 @@ func (s *State) refreshApp(g *GroupState, p *Group, a *AppState) {
 	}
 	a.Maintenance = s.maintenanceIn(s.freshReports(a))
 	s.noteLast(a)
-	s.noteGone(g, a)
+	s.noteNoPrimary(g, a)
 	if a.Name == g.Active && health == HealthUp {
 		g.UpOnce = true
 	}
@@ -86,28 +86,28 @@ func (s *State) noteLast(a *AppState) {
 	}
 }
 
-// noteGone ends the belief in a freeze that a database does not tell when a majority sees it go, for it may have restarted without
-// it. A marked app's that is a replica meanwhile is not what was frozen either.
-func (s *State) noteGone(g *GroupState, a *AppState) {
-	silent := 0
+// noteNoPrimary ends the belief in a freeze that a database does not tell when a majority does not see it as a primary any more: one
+// that was silent may have restarted without it, and a replica is not what was frozen. Looks that began before the freeze was done
+// say nothing of that, and one that was no primary before has to be seen as one first.
+func (s *State) noteNoPrimary(g *GroupState, a *AppState) {
+	is, not := 0, 0
 	for _, r := range s.freshReports(a) {
-		if r.Database == nil || r.Database.Role == RoleUnknown {
-			silent++
+		switch {
+		case r.Undone < a.Undone || r.Database == nil:
+		case r.Database.Role == RolePrimary:
+			is++
+		default:
+			not++
 		}
 	}
-	gone := silent >= s.Majority()
-	went := gone && !a.Gone
-	a.Gone = gone
-	if a.TellsFrozen {
+	was := a.NoPrimary
+	a.NoPrimary = not >= s.Majority() || was && is < s.Majority()
+	if was || !a.NoPrimary || a.TellsFrozen {
 		return
 	}
-	if went || s.role(a) == RoleReplica {
-		a.Mark.doubtFreeze()
-	}
-	if w := g.Switchover; went && w.Open() && w.From == a.Name {
-		if freeze := w.Step(StepFreeze); freeze != nil {
-			freeze.Untold = false
-		}
+	a.Mark.doubtFreeze()
+	if w := g.Switchover; w.Open() && w.From == a.Name && w.Step(StepFreeze) != nil {
+		w.Step(StepFreeze).Untold = false
 	}
 }
 

@@ -159,11 +159,17 @@ func (s *State) actDone(g *GroupState, w *Switchover, step *Step, e *Ended) {
 	case StepCatchUp:
 		w.AtRisk = noRisk()
 	case StepFreeze:
+		if e.Untold {
+			g.Apps[step.App].Undone = s.Index
+		}
 		if m := g.Apps[step.App].Mark; m != nil {
 			m.Refreeze = false // it has just been made whole
 		}
 	case StepPromote:
 		g.Apps[step.App].MayBeFrozen = false
+	}
+	if e.Exception != "" {
+		w.Exceptions = append(w.Exceptions, cut(fmt.Sprintf("%s on %s: %s", step.Name, step.App, e.Exception), maxText))
 	}
 	step.Untold = e.Untold
 	step.Position = cut(e.Position, MaxFound)
@@ -292,6 +298,9 @@ func (s *State) endKeeping(g *GroupState, e *Ended) (Result, bool) {
 	m.Error = cut(e.Error, maxText)
 	if part == PartDatabase && !e.Release {
 		m.Refreeze = e.Outcome != OutcomeDone
+		if e.Untold {
+			a.Undone = s.Index
+		}
 	}
 	if e.Outcome != OutcomeDone {
 		return Result{}, true
@@ -299,7 +308,7 @@ func (s *State) endKeeping(g *GroupState, e *Ended) (Result, bool) {
 	m.Error = ""
 	m.kept(part)
 	if !e.Release {
-		s.event("fenced", g.Name, a.Name, fmt.Sprintf("%s answered open and was fenced again (%s)", a.Name, part), nil)
+		s.event("fenced", g.Name, a.Name, fmt.Sprintf("%s answers and was fenced again (%s)", a.Name, part), nil)
 		return Result{}, true
 	}
 	m.settle(part)

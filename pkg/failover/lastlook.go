@@ -59,8 +59,7 @@ func (a *AppState) keptUntold() bool {
 
 // fenceFirst keeps a promotion that is tried again from making a second writable database, when the old one has come back
 // meanwhile. There is no way back, so the old app is marked, for its keeper to fence it, and the try counts as failed: one
-// that cannot be fenced halts the switchover; and so does a third app's writable database, which is a person's doing and a person's
-// to end. A target that is promoted already is only to be noted.
+// that cannot be fenced halts the switchover; and so does a third app's writable database, for as long as it is one. A target that is promoted already is only to be noted.
 func (s *State) fenceFirst(g *GroupState, w *Switchover, st *Start, writable bool, third string) (Result, bool) {
 	promoted := st.To != nil && st.To.Role == RolePrimary
 	switch {
@@ -83,7 +82,7 @@ func (s *State) fenceFirst(g *GroupState, w *Switchover, st *Start, writable boo
 // will never have, and nobody knows how many.
 func (w *Switchover) noteWritable() {
 	w.AtRisk.BytesExact, w.AtRisk.Seconds = false, nil
-	text := fmt.Sprintf("the database of %s took writes again before %s was promoted; those are lost", w.From, w.To)
+	text := fmt.Sprintf("the database of %s was writable again before %s was promoted; what it took then is lost", w.From, w.To)
 	if !slices.Contains(w.Exceptions, text) {
 		w.Exceptions = append(w.Exceptions, text)
 	}

@@ -196,6 +196,7 @@ func forgetHands(g *GroupState) {
 	for _, a := range g.Apps {
 		for _, m := range []*Mark{a.Mark, a.Release} {
 			if m != nil {
+				m.Refreeze = m.Refreeze || m == a.Mark && m.Open != nil && m.Open.Part != PartMaintenance // perhaps half-way
 				m.Open = nil
 			}
 		}

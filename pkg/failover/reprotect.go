@@ -105,6 +105,9 @@ func (g *GroupState) dropReprotects(why string) {
 // reprotected ends the order. An attempt that was given up unfinished, its leader having gone, is made again by the next.
 func (s *State) reprotected(g *GroupState, a *AppState, e *Ended) {
 	order := a.Mark.Reprotect
+	if e.Outcome != OutcomeDone && !a.TellsFrozen {
+		a.Mark.doubtFreeze() // it may have been restarted
+	}
 	if !order.Open() || e.Outcome == OutcomeInterrupted {
 		return
 	}
@@ -114,8 +117,5 @@ func (s *State) reprotected(g *GroupState, a *AppState, e *Ended) {
 		return
 	}
 	order.Error = cut(e.Error, maxText)
-	if !a.TellsFrozen {
-		a.Mark.doubtFreeze() // it may have been restarted
-	}
 	s.event("reprotect_failed", g.Name, a.Name, fmt.Sprintf("the database of %s could not be made a replica: %s", a.Name, order.Error), map[string]string{"error": order.Error})
 }

@@ -162,14 +162,15 @@ type AppState struct {
 	// What a quorum last saw of it since its role or its probes changed; an app that does not answer now is taken to be so.
 	LastMaintenance Switch `json:"last_maintenance,omitempty"` // empty: never known
 	LastFrozen      bool   `json:"last_frozen,omitempty"`
-	Undone          uint64 `json:"undone,omitempty"` // index at which the last undo was done on it
+	// Undone is the index at which hands last left it as no look that began before can tell: an undo, or a freeze that is not told.
+	Undone uint64 `json:"undone,omitempty"`
 	// TellsFrozen says that its database has told at least once that it is frozen, so that one which does not tell it is not.
 	TellsFrozen bool `json:"tells_frozen,omitempty"`
 	// MayBeFrozen says that a freeze was begun on its database and that nothing has lifted it since; of one that does not tell,
 	// that is all there is to go by.
 	MayBeFrozen bool `json:"may_be_frozen,omitempty"`
-	// Gone says that a majority of the watchers gets no answer from its database.
-	Gone bool `json:"gone,omitempty"`
+	// NoPrimary says that a majority of the watchers does not see its database as a primary, be it silent or a replica.
+	NoPrimary bool `json:"no_primary,omitempty"`
 }
 
 // Mark is an obligation on an app that outlives a switchover: to keep it fenced, or to open it again after an undo.
