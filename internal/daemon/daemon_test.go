@@ -274,8 +274,9 @@ func TestWatcherFromStartToStop(t *testing.T) {
 	d.Switchover() // SIGUSR1: refused, nothing is ready
 	until(t, d, "refused", func(s *failover.State) bool { return s.Events[len(s.Events)-1].Type == "refused" })
 
+	until(t, d, "the faulty file counts for nothing", func(*failover.State) bool { return !backend{d}.Local().FileDiffers })
 	l := backend{d}.Local()
-	if l.Watcher != "w1" || l.Cluster != "test" || l.Leader != "w1" || !l.HasQuorum || l.Isolated || l.FileDiffers {
+	if l.Watcher != "w1" || l.Cluster != "test" || l.Leader != "w1" || !l.HasQuorum || l.Isolated {
 		t.Errorf("local view: %+v", l)
 	}
 	if err := stop(); err != nil {
