@@ -72,6 +72,7 @@ func newWorld(s *Script, tell bool) *world {
 	for i := range s.number("apps") {
 		w.apps = append(w.apps, newApp(w, appNames[i], appNames[i] == s.get("primary")))
 	}
+	w.apps[0].byHand = w.apps[0].closed // the watchers take it for the active one, and leave it as it was
 	if first := w.app(s.get("primary")); first != nil && first.db != nil {
 		for _, a := range w.apps {
 			a.db.from = first.db
