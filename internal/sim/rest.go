@@ -75,15 +75,19 @@ func (w *world) checkOpen(s *failover.State, g *failover.GroupState) {
 	if o.Result == failover.ResultHalted && (w.app(o.To).dead || w.app(o.To).sick || w.app(o.From).dead) {
 		return
 	}
-	if o.Result == failover.ResultHalted && o.Step(failover.StepPromote) != nil && w.noReplica(o) {
+	if p := o.Step(failover.StepPromote); o.Result == failover.ResultHalted && p != nil && p.State == failover.StepFailed && w.writableBeside(g, o) {
 		return
 	}
 	w.violate("ends", "switchover %d of kind %s is still %s long after all faults were over: undoing %q, %s", o.ID, o.Kind, o.Result, o.Undoing, stepsText(o))
 }
 
-func (w *world) noReplica(o *failover.Switchover) bool {
-	p := o.Step(failover.StepPromote)
-	return p.State == failover.StepFailed && w.app(o.From).writable()
+// writableBeside reports whether another database than the target's takes writes that nobody is obliged to fence, or cannot: the target
+// is not promoted beside it.
+func (w *world) writableBeside(g *failover.GroupState, o *failover.Switchover) bool {
+	return slices.ContainsFunc(w.apps, func(a *app) bool {
+		is := g.Apps[a.name]
+		return a.name != o.To && a.writable() && (a.name == o.From || is != nil && is.Mark == nil)
+	})
 }
 
 // checkMarks: an app that is to be kept fenced is fenced if it answers.
