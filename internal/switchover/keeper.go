@@ -27,14 +27,21 @@ type keeper struct {
 	term    uint64    // the state's, then
 	log     zerolog.Logger
 
-	mu       sync.Mutex                  // guards what follows
-	believed map[failover.Task]time.Time // when a database that is taken to be frozen, since it does not tell, last answered
+	mu       sync.Mutex // guards what follows
+	believed map[failover.Task]belief
+	ids      map[failover.Task]string // what database was seen last
 	upAt     map[failover.Task]time.Time
+}
+
+// belief is held of a database that is taken to be frozen, since it does not tell.
+type belief struct {
+	seen time.Time // when it last answered
+	id   string    // its cluster, if it tells that
 }
 
 func newKeeper(r *Runner, j Journal, group string, began time.Time, term uint64) *keeper {
 	return &keeper{r: r, journal: j, group: group, began: began, term: term, log: r.opts.Log.With().Str("group", group).Logger(),
-		believed: map[failover.Task]time.Time{}, upAt: map[failover.Task]time.Time{}}
+		believed: map[failover.Task]belief{}, ids: map[failover.Task]string{}, upAt: map[failover.Task]time.Time{}}
 }
 
 // run looks after each obliged app in a goroutine of its own, so that a slow one does not hold up another.
@@ -166,6 +173,7 @@ func (k *keeper) owed(ctx context.Context, state *failover.State, task failover.
 	case task.Release:
 		return true, true
 	}
+	k.meet(task, o.ID)
 	mark := state.Groups[task.Group].Apps[task.App].Mark
 	if o.Role != failover.RolePrimary || mark.Refreeze {
 		k.believe(task, false) // should it be a primary again, it is not the one that was frozen
@@ -318,7 +326,17 @@ func (k *keeper) believe(task failover.Task, yes bool) {
 	defer k.mu.Unlock()
 	delete(k.believed, task)
 	if yes {
-		k.believed[task] = time.Now()
+		k.believed[task] = belief{seen: time.Now(), id: k.ids[task]}
+	}
+}
+
+// meet remembers which database is there. Another one than that which was frozen was not.
+func (k *keeper) meet(task failover.Task, id string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.ids[task] = id
+	if b := k.believed[task]; b.id != "" && id != "" && id != b.id {
+		delete(k.believed, task)
 	}
 }
 
@@ -327,10 +345,11 @@ func (k *keeper) believe(task failover.Task, yes bool) {
 func (k *keeper) believes(task failover.Task, rhythm failover.Probing) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	last, ok := k.believed[task]
-	if !ok || time.Since(last) > 2*(rhythm.RetryInterval+rhythm.Timeout) {
+	b, ok := k.believed[task]
+	if !ok || time.Since(b.seen) > 2*(rhythm.RetryInterval+rhythm.Timeout) {
 		return false
 	}
-	k.believed[task] = time.Now()
+	b.seen = time.Now()
+	k.believed[task] = b
 	return true
 }
