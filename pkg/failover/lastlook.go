@@ -59,7 +59,8 @@ func (a *AppState) keptUntold() bool {
 
 // fenceFirst keeps a promotion that is tried again from making a second writable database, when the old one has come back
 // meanwhile. There is no way back, so the old app is marked, for its keeper to fence it, and the try counts as failed: one
-// that cannot be fenced halts the switchover; and so does a third app's writable database, for as long as it is one. A target that is promoted already is only to be noted.
+// that cannot be fenced halts the switchover; and so does a third app's writable database, for as long as it is one. A target
+// that is promoted already is only to be noted.
 func (s *State) fenceFirst(g *GroupState, w *Switchover, st *Start, writable bool, third string) (Result, bool) {
 	promoted := st.To != nil && st.To.Role == RolePrimary
 	switch {
