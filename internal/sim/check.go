@@ -385,6 +385,7 @@ func (j *judge) untold(p *program) {
 // does not have is lost.
 func (j *judge) promotes(p *program, w *failover.Switchover) {
 	unfenced := w.Force || w.Policy.Failover.RequireFence == failover.FenceNever
+	unfenced = unfenced || w.Step(failover.StepFreeze).Untold // its freeze was lost before it was read back, and it had never told one
 	for _, other := range j.w.apps {
 		if other == p.a || !other.writable() || unfenced || !j.w.script.yes("tells") {
 			continue
