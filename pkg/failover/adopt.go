@@ -196,6 +196,9 @@ func (s *State) adoptGroup(p, old *Group) {
 			if old != nil && old.App(app.Name) != nil && !reflect.DeepEqual(old.App(app.Name).Database, app.Database) {
 				// Another database, or another program that tells of it.
 				a.TellsFrozen = false
+				if app.Name == g.Writer {
+					g.WriterID, g.WriterTimeline = "", 0
+				}
 				a.Mark.doubtFreeze()
 			}
 		}

@@ -41,6 +41,7 @@ func (s *State) refreshHealth() {
 		for _, app := range p.Apps {
 			s.refreshApp(g, p, g.Apps[app.Name])
 		}
+		s.noteWriter(g)
 		s.refreshReady(g, p)
 		for _, app := range p.Apps {
 			s.washMark(g, g.Apps[app.Name])
@@ -235,7 +236,7 @@ func (s *State) settle(g *GroupState) {
 	if primary != g.Active {
 		s.event("settled", g.Name, primary, primary+" has the only primary database, so it is the active app", nil)
 		s.changeRoles(g, primary)
-		g.Writer = primary
+		g.Writer, g.WriterID, g.WriterTimeline = primary, "", 0
 		s.bumpSerial()
 	}
 }

@@ -47,3 +47,25 @@ func TestWriterIdentity(t *testing.T) {
 		}
 	}
 }
+
+// Who the writer is outlives the watchers that saw it, and their reports; another database is another one.
+func TestWriterIdentityIsKept(t *testing.T) {
+	p := defaultPlot()
+	p.database = true
+	w := begin(t, p)
+	g := w.group("shop")
+	for _, m := range w.s.Members[:2] {
+		g.Apps["main"].Reports[m.Name] = &Report{Watcher: m.Name, Boot: m.About.Boot, Revision: g.Apps["main"].Revision, Database: &Observation{Role: RolePrimary, ID: "db1", Timeline: 2}}
+	}
+	w.s.Fresh = w.s.memberNames()
+	w.s.noteWriter(g)
+	g.Apps["main"].Reports = map[string]*Report{}
+	if id, timeline := w.s.writerIdentity(g); id != "db1" || timeline != 2 {
+		t.Errorf("forgotten with the reports: %q on %d", id, timeline)
+	}
+	name := w.s.Members[2].Name
+	g.Apps["main"].Reports[name] = &Report{Watcher: name, Database: &Observation{Role: RoleUnknown, ID: "db2"}}
+	if id, timeline := w.s.writerIdentity(g); id != "db2" || timeline != 0 {
+		t.Errorf("against what is told: %q on %d", id, timeline)
+	}
+}

@@ -127,7 +127,8 @@ func tooFarBehind(o *Observation, limit MaxLag) (code, detail string) {
 }
 
 // writerIdentity is the database cluster and timeline that the watchers see at the writer: what those say that see it as a
-// primary now, else what the others know, else old sights, for a writer that does not answer has not become another one. One
+// primary now, else what the others know, else old sights, for a writer that does not answer has not become another one, and last
+// what a majority once saw. One
 // watcher that is wrong does not decide for all: the cluster that most of them name counts, and its timelines alone.
 func (s *State) writerIdentity(g *GroupState) (id string, timeline uint64) {
 	a := g.Apps[g.Writer]
@@ -153,10 +154,26 @@ func (s *State) writerIdentity(g *GroupState) (id string, timeline uint64) {
 			id = mostNamed(seen)
 		}
 	}
+	if id == "" {
+		id = g.WriterID
+	}
 	if newestTimeline(primary, id) != 0 {
 		return id, newestTimeline(fresh, id)
 	}
-	return id, newestTimeline(all, id)
+	if timeline = newestTimeline(all, id); timeline == 0 && id == g.WriterID {
+		timeline = g.WriterTimeline
+	}
+	return id, timeline
+}
+
+// noteWriter keeps who the writer's database is, for when those who have seen it are members no more or have forgotten it.
+func (s *State) noteWriter(g *GroupState) {
+	if a := g.Apps[g.Writer]; a == nil || s.role(a) != RolePrimary {
+		return
+	}
+	if id, timeline := s.writerIdentity(g); id != "" || timeline != 0 {
+		g.WriterID, g.WriterTimeline = id, timeline
+	}
 }
 
 // mostNamed is the database cluster that most observations name; of two that are named as often, the first.

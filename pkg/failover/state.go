@@ -96,8 +96,12 @@ type GroupState struct {
 	Settled bool                 `json:"settled"` // the first active app was found from the databases' roles, or by a switchover
 	UpOnce  bool                 `json:"up_once"` // active was up by quorum since it became active or its probes changed
 	Apps    map[string]*AppState `json:"apps"`
-	Outage  *Outage              `json:"outage,omitempty"` // from the active app's being down by quorum until it is up
-	Pause   *Pause               `json:"pause,omitempty"`
+	// WriterID and WriterTimeline are what a majority last saw of the writer's database.
+	WriterID       string `json:"writer_id,omitempty"`
+	WriterTimeline uint64 `json:"writer_timeline,omitempty"`
+
+	Outage *Outage `json:"outage,omitempty"` // from the active app's being down by quorum until it is up
+	Pause  *Pause  `json:"pause,omitempty"`
 	// Unconfirmed holds everything back after a recovery or a restore, what a person asks for included.
 	Unconfirmed *Unconfirmed `json:"unconfirmed,omitempty"`
 	// Cooldown and Retry hold the automation back after a switchover; AskedEnd holds back a person's second signal.

@@ -234,6 +234,7 @@ func (s *State) switchDNS(g *GroupState, w *Switchover) {
 func (s *State) passNoReturn(g *GroupState, w *Switchover) {
 	if g.Writer != w.To {
 		g.dropReprotects(w.To + " has become the writer since it was asked for; ask again")
+		g.WriterTimeline = 0 // it begins another one
 	}
 	g.Writer = w.To
 	g.Apps[w.To].Mark = nil
