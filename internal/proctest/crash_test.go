@@ -293,6 +293,33 @@ func (c *cluster) waitEnded(epoch uint64) {
 	})
 }
 
+// A database that does not tell its freeze still has that of the last switchover when it is a replica again. The leader dies when it
+// has promoted it and not lifted the freeze yet: the next one lifts it, and promotes nothing twice.
+func TestLeaderKilledBeforeItLiftsAnOldFreeze(t *testing.T) {
+	t.Parallel()
+	c := prepare(t, planned.settings)
+	must(t, os.WriteFile(c.path("main", UntoldFile), nil, 0o600))
+	c.begin()
+	askSwitchover(c, "main")
+	c.waitEnded(1)
+	c.setDatabase("main", map[string]string{"role": "replica", "receiving": "yes"})
+	c.waitReady("main")
+	frozen := func() string { return (&Database{Dir: c.dir, App: "main"}).get("main", "frozen") }
+	if frozen() != "yes" {
+		t.Fatal("main is not frozen any more")
+	}
+	must(t, os.WriteFile(c.path(TrapFile), []byte("kill act:promote:after"), 0o600))
+	askSwitchover(c, "standby")
+	dead := c.died("act:promote:after")
+	c.waitEnded(2)
+	c.startWatcher(dead)
+	got := c.steadyOutcome()
+	if got.Result != "done" || len(got.Exceptions) > 0 || frozen() != "no" {
+		t.Errorf("main frozen: %s, and ended so: %+v", frozen(), got)
+	}
+	c.judge()
+}
+
 // A leader that dies while it fences a marked app again: another one does it.
 func TestLeaderKilledAtEveryEntryOfKeepingAMark(t *testing.T) {
 	t.Parallel()

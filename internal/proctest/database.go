@@ -28,6 +28,9 @@ type Database struct {
 	hears func() bool // whether the peer's database can be reached; nil: while it is alive
 }
 
+// UntoldFile in an app's directory makes its database never tell that it is frozen.
+const UntoldFile = "untold"
+
 var errDead = errors.New("connection refused")
 
 // verbs are what a database can be told, besides role: the file, the value it gets.
@@ -67,7 +70,7 @@ func (d *Database) do(verb string) error {
 
 func (d *Database) role() string {
 	words := []string{d.get(d.App, "role")}
-	if d.get(d.App, "frozen") == "yes" {
+	if _, err := os.Stat(filepath.Join(d.Dir, d.App, UntoldFile)); err != nil && d.get(d.App, "frozen") == "yes" {
 		words = append(words, "frozen")
 	}
 	if words[0] == "replica" {

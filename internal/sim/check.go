@@ -385,9 +385,9 @@ func (j *judge) untold(p *program) {
 // does not have is lost.
 func (j *judge) promotes(p *program, w *failover.Switchover) {
 	unfenced := w.Force || w.Policy.Failover.RequireFence == failover.FenceNever
-	unfenced = unfenced || w.Step(failover.StepFreeze).Untold // its freeze was lost before it was read back, and it had never told one
+	believed := !j.w.script.yes("tells") || w.Step(failover.StepFreeze).Untold // lost before it was read back, and never told before
 	for _, other := range j.w.apps {
-		if other == p.a || !other.writable() || unfenced || !j.w.script.yes("tells") {
+		if other == p.a || !other.writable() || unfenced || believed {
 			continue
 		}
 		if s, ok := j.writable[p.n.name][other.name]; ok && s.writable && s.at <= j.grants[p.token].record.at && other.name == w.From {

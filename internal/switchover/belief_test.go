@@ -2,6 +2,7 @@ package switchover
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -11,17 +12,38 @@ import (
 	"github.com/watchover-ha/watchover/pkg/failover"
 )
 
-// The program may have restarted the database before it failed, without the freeze.
-func TestUntoldFreezeIsMadeOnceMoreAfterAReprotectThatFailsAtOnce(t *testing.T) {
-	play(t, withProgram, func(w *world) {
-		w.app("main", func(a *fakeApp) { a.tells, a.broken["reprotect"] = false, true })
+// untold moves the group to standby, with main's database left behind as a frozen primary that does not tell so, and that its
+// keeper has frozen once more.
+func untold(t *testing.T, change func(*failover.Group), script func(*world)) {
+	t.Helper()
+	play(t, change, func(w *world) {
+		w.app("main", func(a *fakeApp) { a.tells = false })
 		defer w.lead()()
 		w.request()
 		want(t, "result", w.ended().Result, failover.ResultDone)
 		w.rest(10 * time.Second)
 		w.see("standby", failover.VerdictUp)
+		script(w)
+	})
+}
+
+// wayBack moves the group to standby and makes main, whose freeze is not told, a verified replica of it.
+func (w *world) wayBack() {
+	w.app("main", func(a *fakeApp) { a.tells, a.near = false, true })
+	w.request()
+	want(w.t, "result", w.ended().Result, failover.ResultDone)
+	w.rest(10 * time.Second)
+	w.see("standby", failover.VerdictUp)
+	w.reprotect(false)
+	w.see("main", failover.VerdictUp)
+	want(w.t, "unmarked", w.journal.State().Groups[group].Apps["main"].Mark == nil, true)
+}
+
+// The program may have restarted the database before it failed, without the freeze.
+func TestUntoldFreezeIsMadeOnceMoreAfterAReprotectThatFailsAtOnce(t *testing.T) {
+	untold(t, withProgram, func(w *world) {
+		w.app("main", func(a *fakeApp) { a.broken["reprotect"], a.slow["reprotect"] = true, 300*time.Millisecond })
 		old := len(w.runs("main freeze"))
-		w.app("main", func(a *fakeApp) { a.slow["reprotect"] = 300 * time.Millisecond })
 		w.must(failover.Command{By: "uid:0", Reprotect: &failover.ReprotectOrder{Group: group}})
 		w.until("program runs", func(g *failover.GroupState) bool { return g.Apps["main"].Mark.Open != nil })
 		w.app("main", func(a *fakeApp) { a.frozen = false }) // what the program does
@@ -34,14 +56,9 @@ func TestUntoldFreezeIsMadeOnceMoreAfterAReprotectThatFailsAtOnce(t *testing.T) 
 
 // A primary again after it was a replica is not the one that was frozen.
 func TestUntoldFreezeIsMadeOnceMoreOnWhatWasAReplica(t *testing.T) {
-	play(t, nil, func(w *world) {
-		w.app("main", func(a *fakeApp) { a.tells = false })
-		defer w.lead()()
-		w.request()
-		want(t, "result", w.ended().Result, failover.ResultDone)
-		w.rest(10 * time.Second)
+	untold(t, nil, func(w *world) {
 		w.app("main", func(a *fakeApp) { a.role, a.frozen = failover.RoleReplica, false })
-		w.rest(time.Hour)
+		w.rest(time.Second) // shorter than what makes a gap in the looks
 		w.app("main", func(a *fakeApp) { a.role = failover.RolePrimary })
 		w.rest(time.Minute)
 		want(t, "frozen", w.is("main").frozen, true)
@@ -50,13 +67,8 @@ func TestUntoldFreezeIsMadeOnceMoreOnWhatWasAReplica(t *testing.T) {
 
 // The policy names another database for the marked app: that one was never frozen.
 func TestUntoldFreezeIsNotAnotherDatabases(t *testing.T) {
-	play(t, nil, func(w *world) {
-		w.app("main", func(a *fakeApp) { a.tells = false })
+	untold(t, nil, func(w *world) {
 		w.apps["other"] = &fakeApp{role: failover.RolePrimary, slow: map[string]time.Duration{}, broken: map[string]bool{}, half: map[string]bool{}}
-		defer w.lead()()
-		w.request()
-		want(t, "result", w.ended().Result, failover.ResultDone)
-		w.rest(10 * time.Second)
 		p := shop()
 		ctl := func(app, verb string) []string { return []string{"/bin/ctl", app, verb} }
 		p.Groups[0].Apps[0].Database = &failover.Database{Kind: "exec", Exec: &failover.DatabaseExec{
@@ -80,7 +92,31 @@ func TestReprotectOfOneThatTookWritesAgain(t *testing.T) {
 		}
 		w.must(failover.Command{Reports: &failover.Reports{Reports: list}})
 		want(t, "it is known to tell", w.journal.State().Groups[group].Apps["main"].TellsFrozen, true)
-		w.app("main", func(a *fakeApp) { a.frozen = false; a.broken["freeze"] = true })
+		w.app("main", func(a *fakeApp) { a.frozen = false }) // and its keeper has not looked yet
+		text, err := w.journal.State().Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		state, err := failover.DecodeState(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		state.Groups[group].Apps["main"].Mark.Reprotect = &failover.Reprotect{}
+		task := failover.Task{Group: group, App: "main", Part: failover.PartReprotect}
+		d := w.runner.reprotect(context.Background(), state, task, identity{group: group, app: "main", step: stepReprotect})
+		if d.err == nil || !strings.Contains(d.err.Error(), "takes writes") {
+			t.Errorf("got %v", d.err)
+		}
+		want(t, "runs", len(w.runs("main reprotect")), 0)
+	})
+}
+
+// The same of one that tells nothing, and that its keeper cannot freeze any more.
+func TestReprotectOfOneWhoseFreezeFails(t *testing.T) {
+	untold(t, withProgram, func(w *world) {
+		w.app("main", func(a *fakeApp) { a.dead = true })
+		w.rest(5 * time.Second)
+		w.app("main", func(a *fakeApp) { a.dead, a.frozen, a.broken["freeze"] = false, false, true })
 		w.rest(5 * time.Second)
 		w.reprotect(false)
 		want(t, "runs", len(w.runs("main reprotect")), 0)
@@ -174,34 +210,29 @@ func TestPromotionWaitsForAFreezeThatFailsNow(t *testing.T) {
 // A freeze that the database does not tell would outlive its being made a replica and promoted again.
 func TestUntoldFreezeIsLiftedOnTheWayBack(t *testing.T) {
 	play(t, withProgram, func(w *world) {
-		w.app("main", func(a *fakeApp) { a.tells, a.near = false, true })
 		defer w.lead()()
+		w.wayBack()
+		want(t, "frozen", w.is("main").frozen, true)
 		w.request()
-		want(t, "result", w.ended().Result, failover.ResultDone)
-		w.rest(10 * time.Second)
-		w.see("standby", failover.VerdictUp)
-		w.must(failover.Command{By: "uid:0", Reprotect: &failover.ReprotectOrder{Group: group}})
-		w.until("ended", func(g *failover.GroupState) bool { return !g.Apps["main"].Mark.Reprotect.Open() })
-		w.see("main", failover.VerdictUp)
-		want(t, "unmarked", w.journal.State().Groups[group].Apps["main"].Mark == nil, true)
-		w.request()
-		want(t, "result", w.ended().Result, failover.ResultDone)
-		want(t, "writer", w.journal.State().Groups[group].Writer, "main")
-		w.rest(time.Minute)
+		w.ended()
+		w.movedBack(failover.ResultDone)
 		want(t, "the writer is frozen", w.is("main").frozen, false)
 	})
 }
 
-// wayBack: main has been switched away from with a freeze that it does not tell, and is a verified replica again.
-func (w *world) wayBack() {
-	w.request()
-	want(w.t, "result", w.ended().Result, failover.ResultDone)
-	w.rest(10 * time.Second)
-	w.see("standby", failover.VerdictUp)
-	w.must(failover.Command{By: "uid:0", Reprotect: &failover.ReprotectOrder{Group: group}})
-	w.until("ended", func(g *failover.GroupState) bool { return !g.Apps["main"].Mark.Reprotect.Open() })
-	w.see("main", failover.VerdictUp)
-	want(w.t, "unmarked", w.journal.State().Groups[group].Apps["main"].Mark == nil, true)
+// An unfreeze that is cut off has not been tried: it is tried again, and is no exception.
+func TestUnfreezeThatHangsIsTriedAgain(t *testing.T) {
+	play(t, withProgram, func(w *world) {
+		defer w.lead()()
+		w.wayBack()
+		w.app("main", func(a *fakeApp) { a.slow["unfreeze"] = time.Hour })
+		w.request()
+		w.rest(90 * time.Second) // the step has a minute
+		w.app("main", func(a *fakeApp) { a.slow["unfreeze"] = 0 })
+		w.ended()
+		w.movedBack(failover.ResultDone)
+		want(t, "the writer is frozen", w.is("main").frozen, false)
+	})
 }
 
 // movedBack wants main to have become the writer.
@@ -215,7 +246,6 @@ func (w *world) movedBack(result failover.SwitchoverResult) {
 // Some programs fail when there is nothing to lift (iptables -D).
 func TestUnfreezeThatHasNothingToLiftIsAnException(t *testing.T) {
 	play(t, withProgram, func(w *world) {
-		w.app("main", func(a *fakeApp) { a.tells, a.near = false, true })
 		defer w.lead()()
 		w.wayBack()
 		w.app("main", func(a *fakeApp) { a.frozen = false; a.broken["unfreeze"] = true }) // rebuilt: no freeze is there
@@ -228,10 +258,9 @@ func TestUnfreezeThatHasNothingToLiftIsAnException(t *testing.T) {
 // The leader dies between the promotion and its outcome, and the program refuses what is a primary already.
 func TestNobodyIsPromotedTwiceToLiftAFreeze(t *testing.T) {
 	play(t, withProgram, func(w *world) {
-		w.app("main", func(a *fakeApp) { a.tells, a.near = false, true })
 		stop := w.lead()
 		w.wayBack()
-		w.app("main", func(a *fakeApp) { a.frozen = false; a.slow["promote"] = 5 * time.Second })
+		w.app("main", func(a *fakeApp) { a.slow["promote"] = 5 * time.Second })
 		w.request()
 		w.until("promoting", func(g *failover.GroupState) bool {
 			return g.Switchover.Open() && g.Switchover.Step(failover.StepPromote).Open != ""
@@ -243,6 +272,7 @@ func TestNobodyIsPromotedTwiceToLiftAFreeze(t *testing.T) {
 		defer w.lead()()
 		w.rest(4 * time.Minute)
 		w.movedBack(failover.ResultDone)
+		want(t, "the writer is frozen", w.is("main").frozen, false)
 	})
 }
 
@@ -317,11 +347,12 @@ func TestFreezeThatRestartsTheDatabaseIsBelieved(t *testing.T) {
 	want(t, "freezes", freezes, 20)
 }
 
-func (w *world) sees(app string, role failover.Role) {
+// sees has all watchers tell the role of an app's database, by looks that began when its state had that index.
+func (w *world) sees(app string, role failover.Role, undone uint64) {
 	s := w.journal.State()
 	var list []failover.Report
 	for _, m := range s.Members {
-		list = append(list, failover.Report{Group: group, App: app, Watcher: m.Name, Boot: 1, Seq: w.number(), Revision: s.Groups[group].Apps[app].Revision, Undone: s.Groups[group].Apps[app].Undone,
+		list = append(list, failover.Report{Group: group, App: app, Watcher: m.Name, Boot: 1, Seq: w.number(), Revision: s.Groups[group].Apps[app].Revision, Undone: undone,
 			Verdict: failover.VerdictUp, Database: &failover.Observation{Role: role, ID: "db1"}})
 	}
 	w.must(failover.Command{Reports: &failover.Reports{Reports: list}})
@@ -329,27 +360,66 @@ func (w *world) sees(app string, role failover.Role) {
 
 // A majority sees a replica, the leader a primary.
 func TestWatchersThatDisagreeHaveItFrozenOnce(t *testing.T) {
-	play(t, nil, func(w *world) {
-		w.app("main", func(a *fakeApp) { a.tells = false })
-		defer w.lead()()
-		w.request()
-		want(t, "result", w.ended().Result, failover.ResultDone)
-		w.rest(10 * time.Second)
+	untold(t, nil, func(w *world) {
 		old := len(w.runs("main freeze"))
-		w.sees("main", failover.RoleReplica)
+		for range 60 {
+			w.sees("main", failover.RoleReplica, w.journal.State().Groups[group].Apps["main"].Undone)
+			w.rest(time.Second)
+		}
+		want(t, "freezes", len(w.runs("main freeze"))-old, 1)
+	})
+}
+
+// Watchers tell late that main's database was silent, by looks that began before its keeper froze it.
+func TestLooksFromBeforeTheKeepersFreezeAreNoDoubt(t *testing.T) {
+	untold(t, nil, func(w *world) {
+		w.sees("main", failover.RolePrimary, w.journal.State().Groups[group].Apps["main"].Undone)
+		w.app("main", func(a *fakeApp) { a.dead = true })
+		w.rest(5 * time.Second)
+		w.app("main", func(a *fakeApp) { a.dead, a.frozen = false, false })
+		old, before := len(w.runs("main freeze")), w.journal.State().Groups[group].Apps["main"].Undone
+		w.rest(5 * time.Second)
+		want(t, "freezes of what came back", len(w.runs("main freeze"))-old, 1)
+		w.sees("main", failover.RoleUnknown, before)
 		w.rest(time.Minute)
 		want(t, "freezes", len(w.runs("main freeze"))-old, 1)
 	})
 }
 
+// The same of a database that tells: what it says is enough.
+func TestOneThatTellsIsNotFrozenForHavingBeenSilent(t *testing.T) {
+	planned(t, nil, func(w *world) {
+		s := w.journal.State()
+		w.must(failover.Command{Reports: &failover.Reports{Reports: []failover.Report{{Group: group, App: "main", Watcher: s.Members[0].Name, Boot: 1, Seq: w.number(),
+			Revision: s.Groups[group].Apps["main"].Revision, Verdict: failover.VerdictUp, Database: &failover.Observation{Role: failover.RolePrimary, Frozen: true, ID: "db1"}}}}})
+		w.app("main", func(a *fakeApp) { a.frozen = false })
+		w.rest(10 * time.Second)
+		old := len(w.runs("main freeze"))
+		for _, role := range []failover.Role{failover.RolePrimary, failover.RoleUnknown, failover.RolePrimary} {
+			w.sees("main", role, w.journal.State().Groups[group].Apps["main"].Undone)
+			w.rest(5 * time.Second)
+		}
+		want(t, "kept", w.journal.State().Groups[group].Apps["main"].Mark.Kept[failover.PartDatabase], 1)
+		want(t, "freezes", len(w.runs("main freeze"))-old, 0)
+	})
+}
+
+// While the keeper's hands were on another part nobody looked, and no watcher noticed anything.
+func TestUntoldFreezeIsMadeOnceMoreAfterAGapInTheLooks(t *testing.T) {
+	untold(t, nil, func(w *world) {
+		old := len(w.runs("main freeze"))
+		w.app("main", func(a *fakeApp) { a.maintenance, a.slow["on"] = false, 8*time.Second })
+		w.rest(4 * time.Second)
+		w.app("main", func(a *fakeApp) { a.frozen = false })
+		w.rest(time.Minute)
+		want(t, "freezes", len(w.runs("main freeze"))-old, 1)
+		want(t, "frozen", w.is("main").frozen, true)
+	})
+}
+
 // Its maintenance cannot be turned on; its database is well.
 func TestAPartThatFailsHoldsUpNoLookAtAnother(t *testing.T) {
-	play(t, nil, func(w *world) {
-		w.app("main", func(a *fakeApp) { a.tells = false })
-		defer w.lead()()
-		w.request()
-		want(t, "result", w.ended().Result, failover.ResultDone)
-		w.rest(10 * time.Second)
+	untold(t, nil, func(w *world) {
 		old := len(w.runs("main freeze"))
 		w.app("main", func(a *fakeApp) { a.maintenance = false; a.broken["on"] = true })
 		w.rest(time.Hour)
@@ -376,7 +446,6 @@ func TestReprotectOfOneThatWasFrozenByHand(t *testing.T) {
 // The operator names another program (here: reprotect) after the way back; the freeze of the database stays.
 func TestAFreezeOutlivesAChangeOfPolicy(t *testing.T) {
 	play(t, withProgram, func(w *world) {
-		w.app("main", func(a *fakeApp) { a.tells, a.near = false, true })
 		defer w.lead()()
 		w.wayBack()
 		want(t, "frozen", w.is("main").frozen, true)

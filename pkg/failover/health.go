@@ -236,7 +236,7 @@ func (s *State) settle(g *GroupState) {
 	if primary != g.Active {
 		s.event("settled", g.Name, primary, primary+" has the only primary database, so it is the active app", nil)
 		s.changeRoles(g, primary)
-		g.Writer, g.WriterID, g.WriterTimeline = primary, "", 0
+		g.Writer = primary
 		s.bumpSerial()
 	}
 }
