@@ -71,6 +71,9 @@ func (n *Node) awaitLeader(ctx context.Context, old string) error {
 		}
 		select {
 		case <-view.changed.Done():
+			if n.view.Load() == view { // ended without another in its place, see hangUp
+				return fmt.Errorf("%w: the old one was asked to give way, and this watcher has stopped meanwhile", ErrNoLeader)
+			}
 		case <-ctx.Done():
 			return fmt.Errorf("%w: the old one has given way and no new one was seen", ErrNoLeader)
 		}

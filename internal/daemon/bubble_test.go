@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -24,12 +26,19 @@ const schedules = 60 / raceFactor
 func playPlan(t *testing.T, p *plan) (w *bubble) {
 	base := bubbleDir(t)
 	defer os.RemoveAll(base)
-	defer func() { // goroutines that a stuck raft has left behind would be left in a process that ends
-		if left := recover(); left != nil && !(w != nil && w.stuck.Load() && strings.Contains(fmt.Sprint(left), "blocked goroutines remain")) {
+	id := ""
+	defer func() { // goroutines that raft has left behind would be left in a process that ends
+		left := recover()
+		if left == nil {
+			return
+		}
+		remains := w != nil && strings.Contains(fmt.Sprint(left), "blocked goroutines remain")
+		if !remains || !w.stuck.Load() && !onlyUnanswered(stacks(true), id) {
 			panic(left)
 		}
 	}()
 	synctest.Test(t, func(t *testing.T) {
+		id = bubbleOf(stacks(false))
 		var err error
 		if w, err = newBubble(p, base); err != nil {
 			t.Fatal(err)
@@ -40,6 +49,41 @@ func playPlan(t *testing.T, p *plan) (w *bubble) {
 		w.play()
 	})
 	return w
+}
+
+// stacks is what the runtime tells of this goroutine, or of all.
+func stacks(all bool) string {
+	for buf := make([]byte, 1<<16); ; buf = make([]byte, 2*len(buf)) {
+		if n := runtime.Stack(buf, all); n < len(buf) {
+			return string(buf[:n])
+		}
+	}
+}
+
+var bubbleID = regexp.MustCompile(`^goroutine \d+ [^\n]*\b(synctest bubble \d+)\b`)
+
+// bubbleOf is the bubble that a goroutine runs in, as its stack names it.
+func bubbleOf(stack string) string {
+	if m := bubbleID.FindStringSubmatch(stack); m != nil {
+		return m[1]
+	}
+	return ""
+}
+
+// onlyUnanswered reports whether every goroutine that is left in a bubble waits for raft's answer to what stood in raft's queue when
+// raft was shut down. Raft 1.8.0 does not answer that: its loop takes from the queue or sees the shutdown, whichever select draws
+// (ApplyLog does as well), and there is no other way to that queue.
+func onlyUnanswered(stacks, bubble string) bool {
+	left := 0
+	for stack := range strings.SplitSeq(stacks, "\n\n") {
+		if bubbleOf(stack) != bubble {
+			continue
+		}
+		if left++; !strings.Contains(stack, "raft.(*deferError).Error(") || !strings.Contains(stack, "cluster.(*Node).await.func1(") {
+			return false
+		}
+	}
+	return bubble != "" && left > 0
 }
 
 // bubbleDir is where the watchers keep their small files: in memory where that can be had.

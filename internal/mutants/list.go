@@ -34,6 +34,7 @@ var mutants = []mutant{
 	{5, "a promotion tried again does not fence first", rules + "lastlook.go", "case st.Step != StepPromote || promoted || w.unfenced():", "case st.Step != StepPromote || promoted || w.unfenced() || third == \"\":"},
 	{5, "a promotion tried again does not look at a third app", rules + "lastlook.go", "case !writable && third != \"\":", "case !writable && third != \"\" && s == nil:"},
 	{5, "a freeze is believed though its keeper fails to make it", rules + "journal.go", "m.Refreeze = e.Outcome != OutcomeDone", "m.Refreeze = m.Refreeze && e.Outcome != OutcomeDone"},
+	{5, "the target is opened beside an old app that answers open", rules + "lastlook.go", "if st.Step == StepMaintenanceOff && st.FromOpen {", "if st.Step == StepMaintenanceOff && st.FromOpen && s == nil {"},
 	{5, "a restore does not wait for a keeper's hands", rules + "restore.go", "if app := s.keptNow(); app != \"\" {", "if app := s.keptNow(); app != \"\" && s == nil {"},
 	{5, "an earlier leader may still be opening the old app", rules + "next.go", "busy(w.From) || r != nil && r.Open != nil {", "busy(w.From) || r != nil && false {"},
 	{5, "a failure past the point of no return is undone", rules + "journal.go", "case w.PastNoReturn():\n\t\ts.halt(g, w, step)", "case w.PastNoReturn() && step.Tries > 1000:\n\t\ts.halt(g, w, step)"},

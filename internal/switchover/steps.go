@@ -18,8 +18,13 @@ func (a *attempt) look(ctx context.Context) sight {
 	ctx, cancel := context.WithTimeout(ctx, a.timeout/2) // the other half is for acting
 	defer cancel()
 	switch a.task.Step {
-	case failover.StepMaintenanceOn, failover.StepMaintenanceOff:
+	case failover.StepMaintenanceOn:
 		a.lookAtMaintenance(ctx, &seen)
+	case failover.StepMaintenanceOff:
+		open := make(chan bool, 1)
+		go func() { open <- a.oldIsOpen(ctx) }()
+		a.lookAtMaintenance(ctx, &seen)
+		seen.start.FromOpen = <-open
 	case failover.StepFreeze:
 		a.lookAtFreeze(ctx, &seen)
 	case failover.StepStopReplication, failover.StepPromote:
@@ -59,6 +64,24 @@ func (a *attempt) lookAtMaintenance(ctx context.Context, seen *sight) {
 		return
 	}
 	seen.done = is == a.wanted()
+}
+
+// oldIsOpen reports whether the old app answers and is out of maintenance. Only one that this watcher's probes find up is asked, for
+// no longer than one probe would: an app that is gone must not keep the new one waiting. Without a check, one that is up and was
+// never closed is open.
+func (a *attempt) oldIsOpen(ctx context.Context) bool {
+	if a.from.Maintenance == nil || a.p.r.opts.upSince(a.task.Group, a.from.Name).IsZero() {
+		return false
+	}
+	if a.from.Maintenance.Check == nil {
+		return a.w.Step(failover.StepMaintenanceOn).State == failover.StepMarked
+	}
+	ctx, cancel := context.WithTimeout(ctx, min(a.timeout/2, a.w.Policy.Probing.Timeout))
+	defer cancel()
+	id := a.id
+	id.app = a.from.Name
+	is, err := maintenance{out: a.p.r.out, policy: a.from.Maintenance}.state(ctx, id)
+	return err == nil && is == failover.SwitchOff
 }
 
 func (a *attempt) lookAtFreeze(ctx context.Context, seen *sight) {

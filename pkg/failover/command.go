@@ -141,6 +141,8 @@ type Start struct {
 	To    *Observation `json:"to,omitempty"`    // the target's
 	// Unseen says that the target was asked how it stands, its database or its maintenance check, and did not tell.
 	Unseen bool `json:"unseen,omitempty"`
+	// FromOpen says that the old app answers and is out of maintenance, seen just before the target is opened.
+	FromOpen bool `json:"from_open,omitempty"`
 }
 
 // Outcome is how an attempt ended.

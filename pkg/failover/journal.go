@@ -188,12 +188,15 @@ func (s *State) actFailed(g *GroupState, w *Switchover, step *Step) {
 	switch {
 	case w.Undoing != "":
 		step.Tries = 0 // the undo's own tries begin
-	case w.triedOnce(step.Name) && step.Redo && !w.unfenced():
+	case step.Name == StepFreeze && step.Redo && w.triedOnce(step.Name) && !w.unfenced():
 		step.State = StepFailed
 		s.holdBack(g, w, fmt.Sprintf("the database of %s answers but could not be frozen: %s", w.From, step.Error))
 	case w.triedOnce(step.Name):
 		step.State = StepMarked
 		s.mark(g, w, step)
+		if step.Name == StepMaintenanceOn && step.Redo {
+			w.Exceptions = append(w.Exceptions, fmt.Sprintf("%s answered and could not be closed before %s was opened: %s", w.From, w.To, step.Error))
+		}
 	case step.Name == StepVerify:
 		s.reportUnverified(g, w, "its before hook failed: "+step.Error)
 	case w.PastNoReturn():

@@ -5,13 +5,16 @@ import (
 	"slices"
 )
 
-// lastLook judges what the runner saw just before the steps that give up the old database: stop-replication, and the
-// promotion itself. A target that did not answer is a failed try: nothing is given up for it. An old database that answers
+// lastLook judges what the runner saw just before the steps that give up the old app: stop-replication, the promotion itself, and
+// the opening of the target. A target that did not answer is a failed try: nothing is given up for it. An old database that answers
 // is frozen and caught up with first. One that stays writable, or is out of reach while the target may still receive from
 // it, holds the promotion back; so does a third app's writable database.
 func (s *State) lastLook(g *GroupState, w *Switchover, st *Start) (Result, bool) {
 	if st.Unseen && !w.PastNoReturn() && (st.Step == StepStopReplication || st.Step == w.pointOfNoReturn().Name) {
 		return s.failedTry(g, w, st.Step, "target_unseen", fmt.Sprintf("%s does not tell how it stands, and nothing is given up for a target that was not seen", w.To))
+	}
+	if st.Step == StepMaintenanceOff && st.FromOpen {
+		return s.closeFirst(w)
 	}
 	freeze := w.Step(StepFreeze)
 	if freeze == nil || st.Step != StepStopReplication && st.Step != StepPromote {
@@ -125,6 +128,18 @@ func (s *State) freezeFirst(w *Switchover) (Result, bool) {
 		w.AtRisk.BytesExact, w.AtRisk.Seconds = false, nil
 	}
 	return refuse(CodeStale, "freeze_first", "the database of %s answers: it is frozen and caught up with first", w.From), false
+}
+
+// closeFirst goes back to closing the old app, because it turned out to answer open just before the target is opened: it could not
+// be closed before, or has forgotten it in a restart. Once is enough: what cannot be closed then does not keep the target closed
+// as well, it is marked and an exception.
+func (s *State) closeFirst(w *Switchover) (Result, bool) {
+	step := w.Step(StepMaintenanceOn)
+	if step.Redo || step.State != StepDone && step.State != StepMarked {
+		return Result{}, true
+	}
+	step.State, step.Tries, step.Waiting, step.EndedAt, step.Redo = StepPending, 0, 0, nil, true
+	return refuse(CodeStale, "close_first", "%s answers and is out of maintenance: it is closed before %s is opened", w.From, w.To), false
 }
 
 func (s *State) holdBack(g *GroupState, w *Switchover, why string) (Result, bool) {

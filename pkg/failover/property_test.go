@@ -115,7 +115,7 @@ func (r *random) work(group string, outcome Outcome) {
 		start := &Start{Task: pick(r, "task", tasks...)}
 		if r.some("looks", 3) {
 			start.From, start.To = r.observation(), r.observation()
-			start.Unseen = start.To == nil
+			start.Unseen, start.FromOpen = start.To == nil, r.some("open", 2)
 		}
 		r.apply(Command{Journal: &Journal{Start: start}})
 	}
@@ -203,7 +203,7 @@ func (r *random) runner() {
 		j.Start = &Start{Task: pick(r, "task", tasks...), Prior: "as it was"}
 		if r.some("looks", 2) {
 			j.Start.From, j.Start.To = r.observation(), r.observation()
-			j.Start.Unseen = j.Start.To == nil
+			j.Start.Unseen, j.Start.FromOpen = j.Start.To == nil, r.some("open", 2)
 		}
 	}
 	r.apply(Command{Journal: j})

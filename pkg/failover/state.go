@@ -350,7 +350,7 @@ type Step struct {
 	OpenTerm    uint64     `json:"open_term,omitempty"`
 	After       AfterState `json:"after,omitempty"`
 	Untold      bool       `json:"untold,omitempty"` // of freeze: done, but the database does not tell it
-	Redo        bool       `json:"redo,omitempty"`   // asked for again by the last look before the point of no return
+	Redo        bool       `json:"redo,omitempty"`   // asked for again by a last look
 }
 
 // What a step found before it touched anything, as far as its undo has to know: an app that was in maintenance, or a

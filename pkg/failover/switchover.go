@@ -195,23 +195,27 @@ func reachable(w *Switchover, name StepName) bool {
 }
 
 // beside reports whether a later step need not wait for the first one: in a failover the first two are tried together,
-// and without a database the first does not hold up the rest.
+// and without a database the first does not hold up the rest, unless the last look asked for it again.
 func (w *Switchover) beside(first, later StepName) bool {
-	return first == StepMaintenanceOn && w.triedOnce(first) && (later == StepFreeze || !w.Policy.HasDatabase())
+	return first == StepMaintenanceOn && w.triedOnce(first) && !w.Step(first).Redo && (later == StepFreeze || !w.Policy.HasDatabase())
 }
 
 func (step *Step) settled() bool {
 	return step.State == StepDone || step.State == StepSkipped || step.State == StepMarked
 }
 
-// triedOnce reports whether the step is one of the two that an unplanned switchover tries once and then marks.
+// triedOnce reports whether the step is one of the two that an unplanned switchover tries once and then marks. Past the point of
+// no return that goes for every kind: nothing can be taken back for an app that does not let itself be closed again.
 func (w *Switchover) triedOnce(name StepName) bool {
-	return w.Kind != KindPlanned && (name == StepMaintenanceOn || name == StepFreeze)
+	return (w.Kind != KindPlanned || w.PastNoReturn()) && (name == StepMaintenanceOn || name == StepFreeze)
 }
 
 // hurried reports whether a step gets one try of one probe's timeout only. A freeze that the last look asked for again gets
-// what its settings say: the database answers, so it is worth the time.
-func (w *Switchover) hurried(step *Step) bool { return w.triedOnce(step.Name) && !step.Redo }
+// what its settings say: the database answers, so it is worth the time. An app that is closed again holds up the opening of the
+// target, past which its keeper goes on trying.
+func (w *Switchover) hurried(step *Step) bool {
+	return w.triedOnce(step.Name) && !(step.Redo && step.Name == StepFreeze)
+}
 
 // switchDNS is the switch: committing it is all that is done, every name server answers from the state.
 func (s *State) switchDNS(g *GroupState, w *Switchover) {

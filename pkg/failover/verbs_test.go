@@ -259,8 +259,8 @@ func (s *script) order(a *args, r *Result) string {
 	return ""
 }
 
-// start STEP [from=primary|frozen|replica] [to=streaming|unseen] [prior=TEXT]: begins what Next offers, with what is seen of the
-// databases.
+// start STEP [from=primary|frozen|replica|open] [to=streaming|unseen] [prior=TEXT]: begins what Next offers, with what is seen of the
+// databases; open is the old app, out of maintenance.
 func (s *script) startStep(a *args, r *Result) string {
 	var from, to *Observation
 	switch a.get("from", "") {
@@ -275,9 +275,9 @@ func (s *script) startStep(a *args, r *Result) string {
 	case "streaming":
 		to = replica()
 	}
-	s.unseen, s.prior = a.get("to", "") == "unseen", a.get("prior", "")
+	s.open, s.unseen, s.prior = a.get("from", "") == "open", a.get("to", "") == "unseen", a.get("prior", "")
 	*r = s.start(StepName(a.word(0)), from, to)
-	s.unseen, s.prior = false, ""
+	s.open, s.unseen, s.prior = false, false, ""
 	return ""
 }
 

@@ -30,9 +30,9 @@ type world struct {
 	log   []Entry
 	watch watch // what the invariants remember of the past
 	quick bool  // leaves the checks of every entry out, for very long logs
-	// What the next start tells besides the sights: that the target did not answer, and what was before.
-	unseen bool
-	prior  string
+	// What the next start tells besides the sights: that the old app is open, that the target did not answer, and what was before.
+	open, unseen bool
+	prior        string
 }
 
 func newWorld(t tb) *world {
@@ -319,7 +319,7 @@ func (w *world) start(step StepName, from, to *Observation) Result {
 	w.t.Helper()
 	for _, task := range w.s.Next("shop") {
 		if task.Step == step {
-			return w.apply(Command{Journal: &Journal{Start: &Start{Task: task, From: from, To: to, Unseen: w.unseen, Prior: w.prior}}})
+			return w.apply(Command{Journal: &Journal{Start: &Start{Task: task, From: from, To: to, Unseen: w.unseen, FromOpen: w.open, Prior: w.prior}}})
 		}
 	}
 	return Result{Code: "test", Detail: fmt.Sprintf("next does not offer %s", step)}

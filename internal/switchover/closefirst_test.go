@@ -1,0 +1,125 @@
+package switchover
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/watchover-ha/watchover/pkg/failover"
+)
+
+// returning is a switchover of a world in which main, closed or not before, answers open from the moment on at which standby has been
+// promoted. Change is made to main in that moment too.
+func returning(t *testing.T, kill bool, group func(*failover.Group), change func(*fakeApp), script func(*world, *failover.Switchover)) {
+	t.Helper()
+	play(t, func(g *failover.Group) {
+		hook(g, failover.StepPromote, "after", "promoted")
+		if group != nil {
+			group(g)
+		}
+	}, func(w *world) {
+		defer w.lead()()
+		w.onHook("promoted", func(context.Context) (int, error) {
+			w.app("main", func(a *fakeApp) {
+				a.dead, a.maintenance = false, false
+				if change != nil {
+					change(a)
+				}
+			})
+			w.setUp("main", time.Now())
+			return 0, nil
+		})
+		if kill {
+			w.kill()
+		} else {
+			w.request()
+		}
+		script(w, w.ended())
+	})
+}
+
+// opened is what happened to main's switch from the promotion's hook to the opening of standby, and how long that took.
+func (w *world) opened() (main []string, took time.Duration) {
+	w.t.Helper()
+	calls := w.called(0)
+	promoted, off := slices.Index(calls, "hook promoted"), slices.Index(calls, "standby off")
+	if promoted < 0 || off < promoted {
+		w.t.Fatalf("standby was not opened after the hook: %q", calls)
+	}
+	for _, call := range calls[promoted:off] {
+		if call == "main on" {
+			main = append(main, call)
+		}
+	}
+	return main, w.runs("standby off")[0].at - w.runs("hook promoted")[0].at
+}
+
+func TestOldAppThatAnswersOpenIsClosedBeforeTheOther(t *testing.T) {
+	unchecked := func(g *failover.Group) { g.Apps[0].Maintenance.Check = nil }
+	for _, tc := range []struct {
+		name  string
+		kill  bool
+		group func(*failover.Group)
+	}{
+		{"failover, main is back", true, nil},
+		{"planned, main has forgotten its maintenance", false, nil},
+		{"failover, without a check", true, unchecked},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			returning(t, tc.kill, tc.group, nil, func(w *world, o *failover.Switchover) {
+				want(t, "result", o.Result, failover.ResultDone)
+				main, took := w.opened()
+				if len(main) == 0 || took > refusedPause+flushAfter {
+					t.Errorf("main was turned %q, standby opened after %s", main, took)
+				}
+				want(t, "step", o.Step(failover.StepMaintenanceOn).State, failover.StepDone)
+			})
+		})
+	}
+}
+
+// What cannot be closed does not keep the new app closed as well, for longer than one try. It is an exception, for a person to read.
+func TestOldAppThatCannotBeClosedIsAnException(t *testing.T) {
+	for _, kill := range []bool{true, false} {
+		for how, change := range map[string]func(*fakeApp){
+			"exited 3: broken":    func(a *fakeApp) { a.broken["on"] = true },
+			"still reads off":     func(a *fakeApp) { a.deaf = map[string]bool{"on": true} },
+			"did not end in time": func(a *fakeApp) { a.slow["on"] = time.Hour },
+		} {
+			returning(t, kill, nil, change, func(w *world, o *failover.Switchover) {
+				want(t, "result", o.Result, failover.ResultDoneWithExceptions)
+				if text := strings.Join(o.Exceptions, "; "); len(o.Exceptions) != 1 || !strings.HasPrefix(text, "main answered and could not be closed before standby was opened: ") || !strings.Contains(text, how) {
+					t.Errorf("the exceptions are %q, want %q", text, how)
+				}
+				if _, took := w.opened(); took > 2*time.Second {
+					t.Errorf("standby was kept closed for %s", took)
+				}
+				mark := w.journal.State().Groups[group].Apps["main"].Mark
+				want(t, "main is marked", mark != nil && mark.Maintenance, true)
+			})
+		}
+	}
+}
+
+// An old app that does not answer keeps the new one waiting for one look, and one that the probes find down for none.
+func TestOldAppThatDoesNotAnswerDoesNotHoldUpTheOther(t *testing.T) {
+	returning(t, true, nil, func(a *fakeApp) { a.hangs = true }, func(w *world, o *failover.Switchover) {
+		want(t, "result", o.Result, failover.ResultDone)
+		if main, took := w.opened(); took > 1100*time.Millisecond {
+			t.Errorf("standby was kept closed for %s: %q", took, main)
+		}
+	})
+	play(t, nil, func(w *world) {
+		defer w.lead()()
+		w.kill()
+		w.ended()
+		at := w.runs("standby off")[0].at
+		for _, look := range w.runs("main check") {
+			if look.env["WATCHOVER_STEP"] == string(failover.StepMaintenanceOff) {
+				t.Errorf("main was asked at %s, standby opened at %s", look.at, at)
+			}
+		}
+	})
+}
