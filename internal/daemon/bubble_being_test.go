@@ -103,9 +103,13 @@ func (l *being) leave(list files) {
 }
 
 // slowness is how long a write to a log takes: mostly nothing, so that time passes only where something else happens meanwhile.
+// Where the disks are slow there is time between any two entries, in which all else goes on.
 func (w *bubble) slowness() time.Duration {
 	w.talk.Lock()
 	defer w.talk.Unlock()
+	if most := w.writing.Load(); most > 0 {
+		return time.Duration(most/2 + w.random.Int64N(most/2+1))
+	}
 	if w.random.IntN(8) > 0 {
 		return 0
 	}

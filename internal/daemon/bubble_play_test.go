@@ -180,6 +180,9 @@ func (w *bubble) happen(words []string) {
 		for name := range w.town.sites {
 			w.town.change(name, func(s *site) { s.slowActs = d })
 		}
+	case "slow-disks":
+		d, _ := time.ParseDuration(arg(1))
+		w.writing.Store(int64(d))
 	case "broken":
 		set(func(s *site) { s.broken = true })
 	case "refuse":

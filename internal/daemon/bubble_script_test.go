@@ -166,6 +166,9 @@ func newPlan(seed uint64) *plan {
 			break
 		}
 	}
+	if d.IntN(6) == 0 {
+		p.events = append([]happening{{0, []string{"slow-disks", d.span(50*time.Millisecond, 300*time.Millisecond)}}}, p.events...)
+	}
 	return p
 }
 

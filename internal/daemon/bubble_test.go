@@ -86,6 +86,26 @@ func onlyUnanswered(stacks, bubble string) bool {
 	return bubble != "" && left > 0
 }
 
+func TestOnlyWhatRaftLeftUnansweredMayStay(t *testing.T) {
+	waits := "goroutine 7 [select (durable), synctest bubble 36]:\ngithub.com/hashicorp/raft.(*deferError).Error(...)\n\tfuture.go:113\n" +
+		"github.com/watchover-ha/watchover/internal/cluster.(*Node).await.func1()\n\tpropose.go:320 +0x25"
+	other := "goroutine 8 [chan receive (durable), 2 minutes, synctest bubble 36]:\ngithub.com/watchover-ha/watchover/internal/cluster.(*Node).pokeLoop(...)"
+	elsewhere := strings.ReplaceAll(other, "bubble 36", "bubble 361")
+	outside := "goroutine 1 [chan receive]:\ntesting.(*T).Run(...)"
+	for text, want := range map[string]bool{
+		waits + "\n\n" + outside + "\n\n" + elsewhere: true,
+		waits + "\n\n" + other:                        false,
+		outside:                                       false,
+	} {
+		if got := onlyUnanswered(text, "synctest bubble 36"); got != want {
+			t.Errorf("got %t of\n%s", got, text)
+		}
+	}
+	if onlyUnanswered(outside, "") || bubbleOf(outside) != "" {
+		t.Error("a goroutine outside is taken for one of a bubble")
+	}
+}
+
 // bubbleDir is where the watchers keep their small files: in memory where that can be had.
 func bubbleDir(t *testing.T) string {
 	for _, parent := range []string{"/dev/shm", ""} {

@@ -33,6 +33,7 @@ type bubble struct {
 	clients  sync.WaitGroup // orders under way
 	stopping sync.WaitGroup // watchers that are being stopped in order
 	lasted   time.Duration  // from the beginning to the end
+	writing  atomic.Int64   // how long a write to a log takes at most, in nanoseconds, where every one takes long; 0: mostly nothing
 	stuck    atomic.Bool    // a watcher could not stop its raft; see stuckRaft
 
 	mu     sync.Mutex // guards what follows
