@@ -69,11 +69,11 @@ func (n *Node) awaitLeader(ctx context.Context, old string) error {
 		if view.id != "" && view.id != old {
 			return nil
 		}
+		if n.stopping.Load() { // then the view's end is no word of another
+			return fmt.Errorf("%w: the old one was asked to give way, and this watcher has stopped meanwhile", ErrNoLeader)
+		}
 		select {
 		case <-view.changed.Done():
-			if n.view.Load() == view { // ended without another in its place, see hangUp
-				return fmt.Errorf("%w: the old one was asked to give way, and this watcher has stopped meanwhile", ErrNoLeader)
-			}
 		case <-ctx.Done():
 			return fmt.Errorf("%w: the old one has given way and no new one was seen", ErrNoLeader)
 		}

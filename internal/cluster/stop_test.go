@@ -48,6 +48,7 @@ func TestTransferIsNotWaitedForByAWatcherThatHasStopped(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- n.awaitLeader(ctx, "w1") }()
 	n.setLeader("") // an election
+	n.stopping.Store(true)
 	n.view.Load().end()
 	if err := <-ended; !errors.Is(err, ErrNoLeader) || ctx.Err() != nil {
 		t.Errorf("it ended with %v, its own time with %v", err, ctx.Err())

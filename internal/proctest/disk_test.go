@@ -46,21 +46,17 @@ type zeros struct{}
 
 func (zeros) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 
-// lead makes the named watcher lead, by killing and starting those that do until it is its turn.
+// lead makes the named watcher lead.
 func (c *cluster) lead(want string) {
 	c.t.Helper()
-	for range 20 {
+	eventually(c.t, want+" leads", func() (bool, any) {
 		leader, _ := c.leader()
 		if leader == want {
-			return
+			return true, nil
 		}
-		c.watchers[leader].signal(c.t, syscall.SIGTERM)
-		<-c.watchers[leader].done
-		c.leader()
-		c.startWatcher(leader)
-		c.leader()
-	}
-	c.t.Fatalf("%s does not come to lead", want)
+		_, text := c.order(leader, "members", "transfer", want)
+		return false, text
+	})
 }
 
 // diary notes, from now on, when things were first seen.

@@ -46,6 +46,9 @@ func newAttempt(p *performer, state *failover.State, task failover.Task) *attemp
 		group: task.Group, app: task.App, from: w.From, to: w.To, step: task.Step, kind: w.Kind, switchover: w.ID, epoch: w.Epoch,
 		deadline: a.began.Add(a.timeout), attempt: a.step.Attempts + 1, key: fmt.Sprintf("%s-%d-%s-%s", task.Group, w.ID, task.Step, task.Work),
 	}
+	if a.step.Redo {
+		a.id.key += "-again" // what is to be done again is no repetition
+	}
 	return a
 }
 

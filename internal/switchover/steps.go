@@ -67,21 +67,30 @@ func (a *attempt) lookAtMaintenance(ctx context.Context, seen *sight) {
 }
 
 // oldIsOpen reports whether the old app answers and is out of maintenance. Only one that this watcher's probes find up is asked, for
-// no longer than one probe would: an app that is gone must not keep the new one waiting. Without a check, one that is up and was
-// never closed is open.
-func (a *attempt) oldIsOpen(ctx context.Context) bool {
+// no longer than one probe would: an app that is gone must not keep the new one waiting. That long a keeper that is closing it has
+// as well. Without a check, one that is up and was never closed is open.
+func (a *attempt) oldIsOpen(ctx context.Context) (open bool) {
 	if a.from.Maintenance == nil || a.p.r.opts.upSince(a.task.Group, a.from.Name).IsZero() {
 		return false
 	}
+	old := func() *failover.AppState { return a.p.journal.State().Groups[a.task.Group].Apps[a.from.Name] }
 	if a.from.Maintenance.Check == nil {
-		return a.w.Step(failover.StepMaintenanceOn).State == failover.StepMarked
+		m := old().Mark
+		return a.w.Step(failover.StepMaintenanceOn).State == failover.StepMarked && m != nil && m.Kept[failover.PartMaintenance] == 0
 	}
 	ctx, cancel := context.WithTimeout(ctx, min(a.timeout/2, a.w.Policy.Probing.Timeout))
 	defer cancel()
 	id := a.id
 	id.app = a.from.Name
-	is, err := maintenance{out: a.p.r.out, policy: a.from.Maintenance}.state(ctx, id)
-	return err == nil && is == failover.SwitchOff
+	for {
+		is, err := maintenance{out: a.p.r.out, policy: a.from.Maintenance}.state(ctx, id)
+		if err != nil {
+			return open
+		}
+		if open = is == failover.SwitchOff; !open || !old().BeingKept() || !waitFor(ctx, streamPoll) {
+			return open
+		}
+	}
 }
 
 func (a *attempt) lookAtFreeze(ctx context.Context, seen *sight) {

@@ -194,9 +194,6 @@ func (s *State) actFailed(g *GroupState, w *Switchover, step *Step) {
 	case w.triedOnce(step.Name):
 		step.State = StepMarked
 		s.mark(g, w, step)
-		if step.Name == StepMaintenanceOn && step.Redo {
-			w.Exceptions = append(w.Exceptions, fmt.Sprintf("%s answered and could not be closed before %s was opened: %s", w.From, w.To, step.Error))
-		}
 	case step.Name == StepVerify:
 		s.reportUnverified(g, w, "its before hook failed: "+step.Error)
 	case w.PastNoReturn():

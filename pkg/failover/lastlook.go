@@ -14,7 +14,7 @@ func (s *State) lastLook(g *GroupState, w *Switchover, st *Start) (Result, bool)
 		return s.failedTry(g, w, st.Step, "target_unseen", fmt.Sprintf("%s does not tell how it stands, and nothing is given up for a target that was not seen", w.To))
 	}
 	if st.Step == StepMaintenanceOff && st.FromOpen {
-		return s.closeFirst(w)
+		return s.closeFirst(g, w)
 	}
 	freeze := w.Step(StepFreeze)
 	if freeze == nil || st.Step != StepStopReplication && st.Step != StepPromote {
@@ -130,16 +130,34 @@ func (s *State) freezeFirst(w *Switchover) (Result, bool) {
 	return refuse(CodeStale, "freeze_first", "the database of %s answers: it is frozen and caught up with first", w.From), false
 }
 
-// closeFirst goes back to closing the old app, because it turned out to answer open just before the target is opened: it could not
-// be closed before, or has forgotten it in a restart. Once is enough: what cannot be closed then does not keep the target closed
-// as well, it is marked and an exception.
-func (s *State) closeFirst(w *Switchover) (Result, bool) {
+// closeFirst goes back to closing the old app, because it answers open just before the target is opened: it could not be closed
+// before, or has forgotten it in a restart. Once is enough, and where its keeper is at it already, that was the try: what is open
+// even then does not keep the target closed as well. It is marked, and an exception.
+func (s *State) closeFirst(g *GroupState, w *Switchover) (Result, bool) {
 	step := w.Step(StepMaintenanceOn)
-	if step.Redo || step.State != StepDone && step.State != StepMarked {
+	if step.State == StepSkipped {
 		return Result{}, true
 	}
-	step.State, step.Tries, step.Waiting, step.EndedAt, step.Redo = StepPending, 0, 0, nil, true
-	return refuse(CodeStale, "close_first", "%s answers and is out of maintenance: it is closed before %s is opened", w.From, w.To), false
+	if !step.Redo && !g.Apps[w.From].BeingKept() {
+		if step.Redo = true; step.State == StepDone || step.State == StepMarked {
+			step.State, step.Tries, step.Waiting, step.EndedAt = StepPending, 0, 0, nil
+			step.After = "" // its hooks come after it once more; those that failed must not hold up the closing
+		}
+		return refuse(CodeStale, "close_first", "%s answers and is out of maintenance: it is closed before %s is opened", w.From, w.To), false
+	}
+	why := fmt.Sprintf("it answered out of maintenance when %s was opened", w.To)
+	if a := g.Apps[w.From]; a.Mark == nil || !a.Mark.Maintenance {
+		s.markApp(g, w, w.From, PartMaintenance, why)
+	}
+	if text := fmt.Sprintf("%s was not closed: %s", w.From, why); !slices.Contains(w.Exceptions, text) {
+		w.Exceptions = append(w.Exceptions, text)
+	}
+	return Result{}, true
+}
+
+// BeingKept reports whether a keeper's hands are on an app, this leader's or an earlier one's.
+func (a *AppState) BeingKept() bool {
+	return a.Mark != nil && a.Mark.Open != nil || a.Release != nil && a.Release.Open != nil
 }
 
 func (s *State) holdBack(g *GroupState, w *Switchover, why string) (Result, bool) {

@@ -80,7 +80,7 @@ func (s *State) Keep(group string) []Task {
 	var tasks []Task
 	for _, p := range s.Policy.Group(group).Apps {
 		a := g.Apps[p.Name]
-		if g.Switchover.touches(a.Name) {
+		if g.Switchover.touches(a.Name) || g.Switchover.closesAgain(a.Name) {
 			continue
 		}
 		if a.Mark != nil && a.Name != g.Writer {
@@ -127,6 +127,16 @@ func keeping(g *GroupState, p App, m *Mark, release bool) []Task {
 // open it now would be to work against the plan.
 func (w *Switchover) between(app string) bool {
 	return w.Open() && (app == w.From || app == w.To)
+}
+
+// closesAgain reports whether the step is about to close an app again before the other one is opened: a keeper that began first
+// would have the other one wait for as long as it takes.
+func (w *Switchover) closesAgain(app string) bool {
+	if !w.Open() || w.Undoing != "" {
+		return false
+	}
+	on := w.Step(StepMaintenanceOn)
+	return on.App == app && on.Redo && !on.settled()
 }
 
 // touches reports whether an attempt of the switchover is open on an app.

@@ -253,8 +253,9 @@ func (m *watch) started(fail func(string, ...any), before *State, e Entry, after
 	if j.Start.Unseen && !old.Switchover.PastNoReturn() && (j.Start.Step == StepStopReplication || g.Switchover.PastNoReturn()) {
 		fail("%s was permitted for a target that was not seen", j.Start.Step)
 	}
-	if on := old.Switchover.Step(StepMaintenanceOn); j.Start.FromOpen && j.Start.Step == StepMaintenanceOff && on.settled() && on.State != StepSkipped && !on.Redo {
-		fail("%s was opened beside %s, which was seen open and not closed once more", g.Switchover.To, g.Switchover.From)
+	if on := old.Switchover.Step(StepMaintenanceOn); r.Accepted && j.Start.FromOpen && j.Start.Step == StepMaintenanceOff && on.State != StepSkipped &&
+		(!on.Redo && !old.Apps[old.Switchover.From].BeingKept() || len(g.Switchover.Exceptions) == 0 || g.Apps[g.Switchover.From].Mark == nil) {
+		fail("%s was opened beside %s, which was seen open, without a try to close it or a word of it", g.Switchover.To, g.Switchover.From)
 	}
 	if old.Switchover.PastNoReturn() || !g.Switchover.Open() || !g.Switchover.PastNoReturn() || old.Switchover.Kind != KindFailover {
 		return
