@@ -277,8 +277,15 @@ func TestCopiedDirectory(t *testing.T) {
 	for _, copied := range []string{"copy", "old"} {
 		must(t, os.CopyFS(c.path(copied), os.DirFS(c.path("w3"))))
 	}
+	told := func() int {
+		log, _ := os.ReadFile(c.path("w1.log"))
+		return strings.Count(string(log), "w3 finds main up")
+	}
+	before := told()
 	c.startWatcher("w3")
 	c.waitMembers("w1", names...)
+	// A directory is an old copy once the log has a later life of the original.
+	eventually(t, "the original's new life is in the log", func() (bool, any) { return told() > before, told() })
 	c.writeOther("copy", "w3", place{port: 11, dns: 7, dir: "copy"})
 	c.startWatcher("copy")
 	c.waitEnd("copy")

@@ -75,6 +75,9 @@ func TestOldAppThatAnswersOpenIsClosedBeforeTheOther(t *testing.T) {
 					t.Errorf("main was turned %q, standby opened after %s", main, took)
 				}
 				want(t, "step", o.Step(failover.StepMaintenanceOn).State, failover.StepDone)
+				for _, look := range w.runs("main check") {
+					want(t, "whom a look is about", look.env["WATCHOVER_APP"], "main")
+				}
 			})
 		})
 	}
@@ -161,5 +164,73 @@ func TestOldAppThatIsBeingClosedIsWaitedFor(t *testing.T) {
 		if closed, opened := w.runs("main on")[0].at+300*time.Millisecond, w.runs("standby off")[0].at; opened < closed {
 			t.Errorf("main was closed at %s, standby opened at %s", closed, opened)
 		}
+	})
+}
+
+// One that its keeper closes in a probe's timeout is waited for, and nothing is said.
+func TestKeeperThatClosesTheOldAppInTimeIsNoException(t *testing.T) {
+	play(t, func(g *failover.Group) { hook(g, failover.StepPromote, "after", "promoted") }, func(w *world) {
+		defer w.lead()()
+		w.onHook("promoted", func(ctx context.Context) (int, error) {
+			w.app("main", func(a *fakeApp) { a.dead, a.slow["on"] = false, 800*time.Millisecond })
+			w.setUp("main", time.Now())
+			waitFor(ctx, 600*time.Millisecond) // in which the keeper begins
+			return 0, nil
+		})
+		w.kill()
+		o := w.ended()
+		want(t, "result", o.Result, failover.ResultDone)
+		want(t, "closed once", len(w.runs("main on")), 2) // with the step's first try, when it was dead
+		if closed, opened := w.runs("main on")[1].at+800*time.Millisecond, w.runs("standby off")[0].at; opened < closed {
+			t.Errorf("main was closed at %s, standby opened at %s", closed, opened)
+		}
+	})
+}
+
+// Without a check it is the keeper's word that counts.
+func TestOldAppWithoutACheckThatItsKeeperHasClosedIsNotClosedAgain(t *testing.T) {
+	play(t, func(g *failover.Group) {
+		hook(g, failover.StepPromote, "after", "promoted")
+		g.Apps[0].Maintenance.Check = nil
+	}, func(w *world) {
+		defer w.lead()()
+		w.onHook("promoted", func(ctx context.Context) (int, error) {
+			w.app("main", func(a *fakeApp) { a.dead = false })
+			w.setUp("main", time.Now())
+			waitFor(ctx, 2*time.Second)
+			return 0, nil
+		})
+		w.kill()
+		want(t, "result", w.ended().Result, failover.ResultDone)
+		want(t, "turned on", len(w.runs("main on")), 2)
+	})
+}
+
+// Whoever remembers keys must not take the second closing for a repetition of the first, which was done.
+func TestSecondClosingHasAnotherKey(t *testing.T) {
+	play(t, nil, func(w *world) {
+		w.request()
+		state := w.journal.State()
+		p := newPerformer(w.runner, w.journal, group, time.Now(), state.Term)
+		key := func() string { return newAttempt(p, state, state.Next(group)[0]).id.key }
+		first := key()
+		w.must(failover.Command{Journal: &failover.Journal{Start: &failover.Start{Task: state.Next(group)[0]}}})
+		state = w.journal.State()
+		want(t, "the next try's key", key(), first)
+		state.Groups[group].Switchover.Step(failover.StepMaintenanceOn).Redo = true
+		want(t, "the closing again has another", key() != first, true)
+	})
+}
+
+// Nor is one that was closed as planned.
+func TestOldAppWithoutACheckThatWasClosedIsNotClosedAgain(t *testing.T) {
+	play(t, func(g *failover.Group) { g.Apps[0].Maintenance.Check = nil }, func(w *world) {
+		defer w.lead()()
+		w.setUp("main", time.Now())
+		w.app("main", func(a *fakeApp) { a.slow["on"] = 300 * time.Millisecond }) // so that the keeper, to whom it is new, is at it
+		w.request()
+		o := w.ended()
+		want(t, "result", o.Result, failover.ResultDone)
+		want(t, "attempts", o.Step(failover.StepMaintenanceOn).Attempts, 1)
 	})
 }

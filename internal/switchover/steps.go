@@ -73,10 +73,9 @@ func (a *attempt) oldIsOpen(ctx context.Context) (open bool) {
 	if a.from.Maintenance == nil || a.p.r.opts.upSince(a.task.Group, a.from.Name).IsZero() {
 		return false
 	}
-	old := func() *failover.AppState { return a.p.journal.State().Groups[a.task.Group].Apps[a.from.Name] }
 	if a.from.Maintenance.Check == nil {
-		m := old().Mark
-		return a.w.Step(failover.StepMaintenanceOn).State == failover.StepMarked && m != nil && m.Kept[failover.PartMaintenance] == 0
+		m := a.old().Mark
+		return m != nil && m.Maintenance && m.Kept[failover.PartMaintenance] == 0
 	}
 	ctx, cancel := context.WithTimeout(ctx, min(a.timeout/2, a.w.Policy.Probing.Timeout))
 	defer cancel()
@@ -87,10 +86,18 @@ func (a *attempt) oldIsOpen(ctx context.Context) (open bool) {
 		if err != nil {
 			return open
 		}
-		if open = is == failover.SwitchOff; !open || !old().BeingKept() || !waitFor(ctx, streamPoll) {
+		if open = is == failover.SwitchOff; !open || !a.old().BeingKept() || !waitFor(ctx, streamPoll) {
 			return open
 		}
 	}
+}
+
+// old is how the old app stands now. Its group may be gone since the attempt began.
+func (a *attempt) old() *failover.AppState {
+	if g := a.p.journal.State().Groups[a.task.Group]; g != nil && g.Apps[a.from.Name] != nil {
+		return g.Apps[a.from.Name]
+	}
+	return &failover.AppState{}
 }
 
 func (a *attempt) lookAtFreeze(ctx context.Context, seen *sight) {

@@ -135,9 +135,6 @@ func (s *State) freezeFirst(w *Switchover) (Result, bool) {
 // even then does not keep the target closed as well. It is marked, and an exception.
 func (s *State) closeFirst(g *GroupState, w *Switchover) (Result, bool) {
 	step := w.Step(StepMaintenanceOn)
-	if step.State == StepSkipped {
-		return Result{}, true
-	}
 	if !step.Redo && !g.Apps[w.From].BeingKept() {
 		if step.Redo = true; step.State == StepDone || step.State == StepMarked {
 			step.State, step.Tries, step.Waiting, step.EndedAt = StepPending, 0, 0, nil
@@ -155,10 +152,8 @@ func (s *State) closeFirst(g *GroupState, w *Switchover) (Result, bool) {
 	return Result{}, true
 }
 
-// BeingKept reports whether a keeper's hands are on an app, this leader's or an earlier one's.
-func (a *AppState) BeingKept() bool {
-	return a.Mark != nil && a.Mark.Open != nil || a.Release != nil && a.Release.Open != nil
-}
+// BeingKept reports whether a keeper's hands are on a marked app, this leader's or an earlier one's.
+func (a *AppState) BeingKept() bool { return a.Mark != nil && a.Mark.Open != nil }
 
 func (s *State) holdBack(g *GroupState, w *Switchover, why string) (Result, bool) {
 	s.undo(g, w, BlockOutOfReach+": "+why)

@@ -132,7 +132,7 @@ func (w *Switchover) between(app string) bool {
 // closesAgain reports whether the step is about to close an app again before the other one is opened: a keeper that began first
 // would have the other one wait for as long as it takes.
 func (w *Switchover) closesAgain(app string) bool {
-	if !w.Open() || w.Undoing != "" {
+	if !w.Open() {
 		return false
 	}
 	on := w.Step(StepMaintenanceOn)

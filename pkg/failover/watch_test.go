@@ -253,7 +253,7 @@ func (m *watch) started(fail func(string, ...any), before *State, e Entry, after
 	if j.Start.Unseen && !old.Switchover.PastNoReturn() && (j.Start.Step == StepStopReplication || g.Switchover.PastNoReturn()) {
 		fail("%s was permitted for a target that was not seen", j.Start.Step)
 	}
-	if on := old.Switchover.Step(StepMaintenanceOn); r.Accepted && j.Start.FromOpen && j.Start.Step == StepMaintenanceOff && on.State != StepSkipped &&
+	if on := old.Switchover.Step(StepMaintenanceOn); r.Accepted && j.Start.FromOpen && j.Start.Step == StepMaintenanceOff &&
 		(!on.Redo && !old.Apps[old.Switchover.From].BeingKept() || len(g.Switchover.Exceptions) == 0 || g.Apps[g.Switchover.From].Mark == nil) {
 		fail("%s was opened beside %s, which was seen open, without a try to close it or a word of it", g.Switchover.To, g.Switchover.From)
 	}
