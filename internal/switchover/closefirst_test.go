@@ -234,3 +234,36 @@ func TestOldAppWithoutACheckThatWasClosedIsNotClosedAgain(t *testing.T) {
 		want(t, "attempts", o.Step(failover.StepMaintenanceOn).Attempts, 1)
 	})
 }
+
+// The leader dies as soon as it is settled that main is closed first, or in the middle of that: the next one goes on from there.
+func TestTakeoverInTheMiddleOfTheSecondClosing(t *testing.T) {
+	for name, at := range map[string]func(*failover.Step) bool{
+		"before the act": func(on *failover.Step) bool { return on.Redo },
+		"in the act":     func(on *failover.Step) bool { return on.Redo && on.Open != "" },
+		"after the act":  func(on *failover.Step) bool { return on.Redo && on.State == failover.StepDone },
+	} {
+		t.Run(name, func(t *testing.T) {
+			play(t, func(g *failover.Group) { hook(g, failover.StepPromote, "after", "promoted") }, func(w *world) {
+				stop := w.lead()
+				w.onHook("promoted", func(context.Context) (int, error) {
+					w.app("main", func(a *fakeApp) { a.dead, a.slow["on"] = false, 500*time.Millisecond })
+					w.setUp("main", time.Now())
+					return 0, nil
+				})
+				w.kill()
+				w.until(name, func(g *failover.GroupState) bool {
+					return g.Switchover.Open() && at(g.Switchover.Step(failover.StepMaintenanceOn))
+				})
+				w.crash(stop)
+				defer w.lead()()
+				want(t, "result", w.ended().Result, failover.ResultDone)
+				want(t, "main in maintenance", w.is("main").maintenance, true)
+				on, off := w.runs("main on"), w.runs("standby off")
+				if len(off) != 1 || off[0].at < on[1].at+500*time.Millisecond {
+					t.Errorf("main was closed from %s on, standby opened %d times, at %s", on[1].at, len(off), off[0].at)
+				}
+				want(t, "hands on main at once", w.most["main"], 1)
+			})
+		})
+	}
+}
