@@ -129,8 +129,12 @@ func (j *judge) checkWriter(g *failover.GroupState) {
 	}
 }
 
-// checkHealth counts the verdicts on every app again.
+// checkHealth counts the verdicts on every app again. What a watcher said that has been removed says nothing, and one that comes back
+// with an empty directory counts its reports from the beginning.
 func (j *judge) checkHealth(e failover.Entry, s *failover.State) {
+	for _, table := range j.verdicts {
+		maps.DeleteFunc(table, func(watcher string, _ failover.Report) bool { return s.Member(watcher) == nil })
+	}
 	for name, a := range s.Groups[group].Apps {
 		is := failover.HealthUnknown
 		switch voters := s.Voters(); {
