@@ -151,10 +151,10 @@ func (w *world) bound() time.Duration {
 // rest is how long the world is left alone after its faults are over. Within that everything that can end has to.
 func (w *world) rest() time.Duration { return w.bound() + 30*time.Second }
 
-// readyTarget reports whether the world has an app that could take over, whatever the state thinks.
+// readyTarget reports whether the group has an app that could take over, whatever the state thinks.
 func (w *world) readyTarget(g *failover.GroupState) bool {
 	for _, a := range w.apps {
-		if a.name == g.Active || a.dead || a.hung || a.sick {
+		if g.Apps[a.name] == nil || a.name == g.Active || a.dead || a.hung || a.sick {
 			continue
 		}
 		if a.db == nil {
